@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the resources mean: validated, defaulted, references resolved. Plain data, comparable and
+//! serializable; golden tests read it.
+//!
+//! Invariants: every reference inside an [`Ir`] exists in it; virtual hosts of a listener have
+//! distinct domains; groups of a virtual host are in decision order, first match wins.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::name::Ref;
+use crate::policy::headers::HeaderEdits;
+use crate::policy::pattern::Pattern;
+use crate::policy::redirect::Redirect;
+use crate::policy::rewrite::{HostRewrite, PathRewrite};
+use crate::policy::timeouts::{Timeouts, ms};
+
+pub mod settings;
+
+pub use settings::Settings;
+
+/// Everything that one snapshot means.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ir {
+    pub settings: Arc<Settings>,
+    pub listeners: Vec<Listener>,
+    /// By cluster name, which is unique per way of reaching an upstream.
+    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// Requests that a guard which cannot be enforced would have guarded, on every listener.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<Guard>,
+}
+
+/// One listening address and what it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    pub object: Ref,
+    pub address: SocketAddr,
+    pub stats_prefix: Arc<str>,
+    /// Listener filters and codecs in order, as in `protocolStack`.
+    pub stack: Vec<Protocol>,
+    pub security: SecurityModel,
+    /// Trusted L7 proxies in front.
+    pub l7_depth: u32,
+    /// Most specific domain first.
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    Http,
+    Proxy,
+    Tls,
+    Tcp,
+    Udp,
+}
+
+/// What makes a request secure. Emissary: `securityModel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SecurityModel {
+    /// `X-Forwarded-Proto: https` after trusted hops.
+    Xfp,
+    /// Everything is secure.
+    Secure,
+    /// Nothing is.
+    Insecure,
+}
+
+/// What an insecure request gets. Emissary: `requestPolicy.insecure.action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum InsecureAction {
+    /// 301 to https, same host and path, where a route exists; else 404.
+    #[default]
+    Redirect,
+    Route,
+    /// 404, as Emissary does.
+    Reject,
+}
+
+/// One domain of a listener. Emissary builds one per Host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VirtualHost {
+    /// `foo.com`, `*.foo.com`, `foo.*`, `*`; lower case; may carry a port.
+    pub domain: Arc<str>,
+    /// The Host it comes from; `None` for the default host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Ref>,
+    pub insecure: InsecureAction,
+    /// Set where a guard of the whole host (client certificates, CRL) cannot be enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Arc<Refusal>>,
+    pub groups: Vec<Arc<Group>>,
+}
+
+/// Mappings with one match: they share its requests by weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Group {
+    pub matcher: Matcher,
+    pub rank: EmissaryRank,
+    pub members: Vec<Member>,
+}
+
+/// One Mapping's share of its group: rolls in `[from, to)` of 0..100. The last member of a group
+/// that shares out everything ends at 100; where the sum is less, the rest falls through to the
+/// next matching group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    pub from: u32,
+    pub to: u32,
+    pub route: Arc<Route>,
+}
+
+/// When a group's requests are its own; all clauses hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Matcher {
+    pub path: PathMatch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<AuthorityMatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<ValueMatch>,
+    /// Lower-case names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<FieldMatch>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<FieldMatch>,
+}
+
+/// Matches the normalised path, without its query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathMatch {
+    /// A string prefix, not segment-wise.
+    Prefix { text: Box<str>, case_sensitive: bool },
+    Exact { text: Box<str>, case_sensitive: bool },
+    /// RE2 full match.
+    Regex(Pattern),
+}
+
+/// Matches the authority as the client sent it (lower case, with its port if it had one).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorityMatch {
+    Exact(Box<str>),
+    /// `foo.*`: the text before the star.
+    Prefix(Box<str>),
+    /// `*.foo.com`: the text after the star.
+    Suffix(Box<str>),
+    Regex(Pattern),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldMatch {
+    pub name: Box<str>,
+    pub value: ValueMatch,
+}
+
+/// Matches a header's value (several lines joined by commas, as Envoy does), a query parameter's
+/// first value, or the method.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueMatch {
+    Exact(Box<str>),
+    Regex(Pattern),
+    Present,
+}
+
+/// Emissary's order of routes: compare greater-first, field by field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct EmissaryRank {
+    pub precedence: i64,
+    /// Length of the path text as written; a regex counts its pattern.
+    pub path_len: usize,
+    /// Σ over header matchers, authority and method included: name + value (or `*`), +1 if regex.
+    pub header_len: usize,
+    pub query_len: usize,
+    pub path: Box<str>,
+    pub method: Box<str>,
+    /// `name-value`, in order.
+    pub header_keys: Vec<Box<str>>,
+    pub query_keys: Vec<Box<str>>,
+}
+
+/// What one Mapping does with a request that it takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// The Mapping (or Ingress) that it comes from.
+    pub object: Ref,
+    pub action: Action,
+    /// Guards: set where one of this route's cannot be enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Arc<Refusal>>,
+    /// Always routed, never redirected to https or rejected: ACME challenges and our own probes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub always: bool,
+    #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
+    pub request_headers: HeaderEdits,
+    #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
+    pub response_headers: HeaderEdits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Forward(Forward),
+    Redirect(Redirect),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Forward {
+    /// Name in [`Ir::clusters`].
+    pub cluster: Arc<str>,
+    pub path: PathRewrite,
+    pub host: HostRewrite,
+    pub timeouts: Timeouts,
+}
+
+/// Why requests are refused with Emissary's 500 JSON: the text of its `message`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    pub message: Box<str>,
+}
+
+/// A guard of requests by host and path that cannot be enforced (Filter policies).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Guard {
+    /// Glob over the host without port; `*` only first or last.
+    pub host: Box<str>,
+    /// Glob over the path, `*` anywhere.
+    pub path: Box<str>,
+    pub scope: GuardScope,
+    pub refusal: Arc<Refusal>,
+}
+
+/// Which of the requests that a guard's globs cover it refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardScope {
+    /// All, redirects and 404s included (IP rules).
+    Everything,
+    /// Not redirects (external auth, Filters); 404s included. `bypass_auth` routes and probes
+    /// carry no such refusal: see [`Route::always`] and [`Route::refusal`].
+    NotRedirects,
+    /// Requests that no route takes (external auth before a 404); routes carry their own.
+    Unrouted,
+}
+
+/// An upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    pub name: Arc<str>,
+    /// `envoy_cluster_name` in metrics.
+    pub stats_name: Arc<str>,
+    pub source: EndpointSource,
+    /// What `auto_host_rewrite` writes, and the Host of requests that we make ourselves.
+    pub host: Arc<str>,
+    pub transport: Transport,
+    #[serde(serialize_with = "ms")]
+    pub connect_timeout: Option<Duration>,
+    #[serde(serialize_with = "ms", skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
+    #[serde(serialize_with = "ms", skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<Keepalive>,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointSource {
+    /// Addresses as written.
+    Static(Vec<SocketAddr>),
+    /// Names by DNS, with the port to connect to.
+    Dns { name: Arc<str>, port: u16, ipv4: bool, ipv6: bool, respect_ttl: bool },
+    /// EndpointSlices or Endpoints of a Service: ready addresses with their port.
+    Service { namespace: Arc<str>, name: Arc<str>, endpoints: Vec<SocketAddr> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    Cleartext,
+    /// TLS origination: not served yet, requests get 503 `UF` rather than cleartext.
+    Tls,
+    /// HTTP/2 (`grpc: true`): not served yet, requests get 503 `UF`.
+    Http2,
+}
+
+/// TCP keep-alive of upstream connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Keepalive {
+    pub probes: Option<u32>,
+    pub idle_s: Option<u32>,
+    pub interval_s: Option<u32>,
+}

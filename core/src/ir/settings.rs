@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Ambassador Module as far as the data plane reads it, with Emissary's defaults.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::limits;
+use crate::policy::format::Format;
+
+/// Gateway-wide settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Value of the `server` response header.
+    pub server_name: Box<str>,
+    pub use_remote_address: bool,
+    pub preserve_external_request_id: bool,
+    pub suppress_envoy_headers: bool,
+    pub enable_http10: bool,
+    pub allow_chunked_length: bool,
+    pub merge_slashes: bool,
+    pub reject_requests_with_escaped_slashes: bool,
+    pub strip_matching_host_port: bool,
+    pub headers_with_underscores: Underscores,
+    pub head_bytes_max: usize,
+    /// `listener_idle_timeout_ms`: keep-alive connections without a request.
+    #[serde(serialize_with = "whole_ms")]
+    pub idle_timeout: Duration,
+    /// `buffer.max_request_bytes`; beyond: 413.
+    pub body_bytes_max: Option<u64>,
+    pub access_log: AccessLog,
+}
+
+/// `headers_with_underscores_action`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Underscores {
+    Allow,
+    RejectRequest,
+    DropHeader,
+}
+
+/// What one access-log line says. `--access-log` can override the form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLog {
+    Text(Format),
+    /// Keys in order.
+    Json(Vec<(Box<str>, Format)>),
+}
+
+fn whole_ms<S: serde::Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u64(value.as_millis() as u64)
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server_name: "envoy".into(),
+            use_remote_address: true,
+            preserve_external_request_id: false,
+            suppress_envoy_headers: false,
+            enable_http10: false,
+            allow_chunked_length: false,
+            merge_slashes: false,
+            reject_requests_with_escaped_slashes: false,
+            strip_matching_host_port: false,
+            headers_with_underscores: Underscores::Allow,
+            head_bytes_max: limits::HEAD_BYTES_MAX,
+            idle_timeout: limits::KEEP_ALIVE_IDLE_TIMEOUT,
+            body_bytes_max: None,
+            access_log: AccessLog::Text(Format::access_log_text()),
+        }
+    }
+}

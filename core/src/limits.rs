@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every bound and default in one place; `tuning.md` explains each by name.
+
+use std::time::Duration;
+
+/// Bytes of a request or response head, request line included. Emissary: `max_request_headers_kb`.
+pub const HEAD_BYTES_MAX: usize = 60 * 1024;
+/// Field lines in a head or a trailer section.
+pub const HEAD_FIELDS_MAX: usize = 100;
+/// Bytes of a request line without its CRLF; beyond: 414.
+pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a request method.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of a chunk-size line, extensions included, CRLF excluded.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Bytes of a trailer section.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Interim (1xx) responses forwarded for one request.
+pub const INTERIM_RESPONSES_MAX: usize = 16;
+
+/// A connection's receive buffer, and the most of a body held per direction at a time.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+/// Free buffers that a worker keeps for reuse.
+pub const BUFFER_POOL_MAX: usize = 256;
+
+/// A request head must arrive whole within this time of its first byte; beyond: 408.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// An HTTP/1 request body must make progress at least this often; beyond: 408.
+pub const BODY_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+/// A keep-alive connection without a request is closed after this time.
+pub const KEEP_ALIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Neither side of an exchange moves for this time: it ends. Emissary (Envoy): stream idle timeout.
+pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Emissary: `connect_timeout_ms`.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(3000);
+/// Emissary: `timeout_ms`.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_millis(3000);
+/// Emissary: `AMBASSADOR_DRAIN_TIME`.
+pub const DRAIN_TIME: Duration = Duration::from_secs(600);
+
+/// Endpoints that one request tries when connecting fails before any byte was written.
+pub const CONNECT_ATTEMPTS_MAX: usize = 3;
+/// Idle upstream connections kept per endpoint and process.
+pub const IDLE_UPSTREAMS_PER_ENDPOINT_MAX: usize = 1024;
+/// An idle upstream connection is closed after this time. Envoy: one hour.
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Bytes of one object's document.
+pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
+/// Nesting depth of one object's document.
+pub const OBJECT_DEPTH_MAX: usize = 64;
+/// Bytes of a compiled regular expression.
+pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * 1024;
+/// Characters of a regular expression as written.
+pub const REGEX_TEXT_BYTES_MAX: usize = 4096;
+
+/// Slots of each kind alive at a time: clusters, routes, listeners.
+pub const SLOTS_MAX: usize = 1 << 20;
+/// Commands waiting for one worker.
+pub const COMMANDS_MAX: usize = 1024;
+/// Bytes of access log a worker may have waiting for the log thread; beyond, lines are dropped
+/// and counted.
+pub const ACCESS_LOG_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(TRAILER_BYTES_MAX <= BUFFER_BYTES);
+const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES);

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Counters: a slab per worker with exactly one writer, read by the admin side at any time.
+//!
+//! A counter is an `AtomicU64` written by a relaxed load and store (a plain `mov`, no lock
+//! prefix) because only its worker writes it. Rows (one per cluster, route, listener) live in
+//! chunks that the writer allocates at first use, so that a slab of 2^20 rows costs nothing until
+//! it is used. Histograms are log-linear, 8 steps per octave of microseconds, allocated at the
+//! first hit.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::limits::SLOTS_MAX;
+use crate::name::{ClusterSlot, ListenerSlot, RouteSlot};
+
+macro_rules! cells {
+    ($(#[$doc:meta])* $name:ident { $($(#[$cell_doc:meta])* $cell:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum $name { $($(#[$cell_doc])* $cell),* }
+
+        impl $name {
+            pub const COUNT: usize = [$(Self::$cell),*].len();
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$cell),*];
+        }
+    };
+}
+
+cells! {
+    /// Per listener: `envoy_http_downstream_*`, `envoy_listener_*`.
+    ListenerCell {
+        ConnectionsTotal,
+        ConnectionsActive,
+        /// A TLS ClientHello on a listener that serves cleartext only for now.
+        ClientHelloClosed,
+        RequestsTotal,
+        RequestsActive,
+        Requests1xx,
+        Requests2xx,
+        Requests3xx,
+        Requests4xx,
+        Requests5xx,
+        /// Requests cut by a time-out of ours.
+        RequestTimeouts,
+        /// The client went away before its answer was complete.
+        ResetByClient,
+        /// We cut a client's connection in the middle of an answer.
+        ResetByUs,
+        BytesReceived,
+        BytesSent,
+        HeadTooLarge,
+        BadRequest,
+    }
+}
+
+cells! {
+    /// Per cluster: `envoy_cluster_upstream_*`.
+    ClusterCell {
+        RequestsTotal,
+        RequestsActive,
+        RequestsCompleted,
+        Requests1xx,
+        Requests2xx,
+        Requests3xx,
+        Requests4xx,
+        Requests5xx,
+        RequestTimeouts,
+        Retries,
+        RetrySuccess,
+        /// The upstream reset before or during its answer.
+        ResetByUpstream,
+        /// We reset toward the upstream.
+        ResetByUs,
+        ConnectionsTotal,
+        ConnectionsActive,
+        ConnectFailures,
+        ConnectTimeouts,
+        BytesReceived,
+        BytesSent,
+        /// No endpoint was there: 503 `UH`.
+        NoEndpoint,
+    }
+}
+
+cells! {
+    /// Per route: `ringway_http_requests_total`.
+    RouteCell {
+        Requests1xx,
+        Requests2xx,
+        Requests3xx,
+        Requests4xx,
+        Requests5xx,
+    }
+}
+
+cells! {
+    /// Per worker.
+    WorkerCell {
+        ConnectionsTotal,
+        ConnectionsActive,
+        ConnectionsRefused,
+        NoRoute,
+        Panics,
+        AccessLogDropped,
+        AcceptErrors,
+        BuffersInUse,
+    }
+}
+
+const CHUNK_ROWS: usize = 256;
+const CHUNKS: usize = SLOTS_MAX / CHUNK_ROWS;
+
+/// Rows of `cells` counters each, allocated by chunks.
+#[derive(Debug)]
+struct Rows {
+    cells: usize,
+    chunks: Box<[OnceLock<Box<[AtomicU64]>>]>,
+}
+
+impl Rows {
+    fn new(cells: usize) -> Self {
+        Self { cells, chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The counter, allocated if need be: for the writer.
+    fn cell(&self, row: usize, cell: usize) -> &AtomicU64 {
+        let chunk = self.chunks[row / CHUNK_ROWS].get_or_init(|| {
+            (0..CHUNK_ROWS * self.cells).map(|_| AtomicU64::new(0)).collect()
+        });
+        &chunk[(row % CHUNK_ROWS) * self.cells + cell]
+    }
+
+    /// The counter's value, 0 if it was never written: for readers.
+    fn read(&self, row: usize, cell: usize) -> u64 {
+        match self.chunks[row / CHUNK_ROWS].get() {
+            Some(chunk) => chunk[(row % CHUNK_ROWS) * self.cells + cell].load(Relaxed),
+            None => 0,
+        }
+    }
+}
+
+/// Adds to a counter that only the calling thread writes.
+fn add(cell: &AtomicU64, n: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+/// Buckets of a [`Histogram`]: 8 steps per octave from 1 µs to about 70 minutes.
+pub const HISTOGRAM_BUCKETS: usize = 8 * 30;
+
+/// Log-linear histogram of microseconds, one writer.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: Box<[AtomicU64; HISTOGRAM_BUCKETS]>,
+    sum_us: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            buckets: Box::new([const { AtomicU64::new(0) }; HISTOGRAM_BUCKETS]),
+            sum_us: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Histogram {
+    /// Which bucket a value falls into. Values up to 8 have a bucket each.
+    pub fn bucket(us: u64) -> usize {
+        if us < 8 {
+            return us as usize;
+        }
+        let octave = 63 - us.leading_zeros() as usize;
+        let step = (us >> (octave - 3)) as usize & 7;
+        ((octave - 2) * 8 + step).min(HISTOGRAM_BUCKETS - 1)
+    }
+
+    /// The largest value that falls into a bucket.
+    pub fn bucket_max(bucket: usize) -> u64 {
+        if bucket < 8 {
+            return bucket as u64;
+        }
+        let octave = bucket / 8 + 2;
+        let step = (bucket % 8) as u64;
+        ((8 + step + 1) << (octave - 3)) - 1
+    }
+
+    pub fn record(&self, us: u64) {
+        add(&self.buckets[Self::bucket(us)], 1);
+        add(&self.sum_us, us);
+    }
+
+    pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.buckets.iter().map(|b| b.load(Relaxed))
+    }
+
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Relaxed)
+    }
+}
+
+/// Histograms by slot, allocated at the first hit.
+#[derive(Debug)]
+struct Histograms {
+    chunks: Box<[OnceLock<Box<[OnceLock<Histogram>]>>]>,
+}
+
+impl Histograms {
+    fn new() -> Self {
+        Self { chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect() }
+    }
+
+    fn histogram(&self, row: usize) -> &Histogram {
+        let chunk = self.chunks[row / CHUNK_ROWS]
+            .get_or_init(|| (0..CHUNK_ROWS).map(|_| OnceLock::new()).collect());
+        chunk[row % CHUNK_ROWS].get_or_init(Histogram::default)
+    }
+
+    fn read(&self, row: usize) -> Option<&Histogram> {
+        self.chunks[row / CHUNK_ROWS].get().and_then(|chunk| chunk[row % CHUNK_ROWS].get())
+    }
+}
+
+/// One worker's counters. The worker writes, anybody reads.
+#[derive(Debug)]
+pub struct Slab {
+    worker: [AtomicU64; WorkerCell::COUNT],
+    listeners: Rows,
+    clusters: Rows,
+    routes: Rows,
+    /// Whole requests, from the first byte of the head to the last byte of the answer.
+    route_time: Histograms,
+    /// From the request written to the upstream's answer complete.
+    cluster_time: Histograms,
+    listener_time: Histograms,
+}
+
+impl Default for Slab {
+    fn default() -> Self {
+        Self {
+            worker: [const { AtomicU64::new(0) }; WorkerCell::COUNT],
+            listeners: Rows::new(ListenerCell::COUNT),
+            clusters: Rows::new(ClusterCell::COUNT),
+            routes: Rows::new(RouteCell::COUNT),
+            route_time: Histograms::new(),
+            cluster_time: Histograms::new(),
+            listener_time: Histograms::new(),
+        }
+    }
+}
+
+macro_rules! family {
+    ($slot:ty, $cell:ty, $rows:ident, $add:ident, $sub:ident, $read:ident) => {
+        pub fn $add(&self, slot: $slot, cell: $cell, n: u64) {
+            add(self.$rows.cell(slot.index(), cell as usize), n);
+        }
+
+        pub fn $sub(&self, slot: $slot, cell: $cell, n: u64) {
+            add(self.$rows.cell(slot.index(), cell as usize), n.wrapping_neg());
+        }
+
+        pub fn $read(&self, slot: $slot, cell: $cell) -> u64 {
+            self.$rows.read(slot.index(), cell as usize)
+        }
+    };
+}
+
+impl Slab {
+    family!(ListenerSlot, ListenerCell, listeners, listener_add, listener_sub, listener);
+    family!(ClusterSlot, ClusterCell, clusters, cluster_add, cluster_sub, cluster);
+    family!(RouteSlot, RouteCell, routes, route_add, route_sub, route);
+
+    pub fn worker_add(&self, cell: WorkerCell, n: u64) {
+        add(&self.worker[cell as usize], n);
+    }
+
+    pub fn worker_sub(&self, cell: WorkerCell, n: u64) {
+        add(&self.worker[cell as usize], n.wrapping_neg());
+    }
+
+    pub fn worker(&self, cell: WorkerCell) -> u64 {
+        self.worker[cell as usize].load(Relaxed)
+    }
+
+    pub fn route_time(&self, slot: RouteSlot) -> &Histogram {
+        self.route_time.histogram(slot.index())
+    }
+
+    pub fn cluster_time(&self, slot: ClusterSlot) -> &Histogram {
+        self.cluster_time.histogram(slot.index())
+    }
+
+    pub fn listener_time(&self, slot: ListenerSlot) -> &Histogram {
+        self.listener_time.histogram(slot.index())
+    }
+
+    pub fn read_route_time(&self, slot: RouteSlot) -> Option<&Histogram> {
+        self.route_time.read(slot.index())
+    }
+
+    pub fn read_cluster_time(&self, slot: ClusterSlot) -> Option<&Histogram> {
+        self.cluster_time.read(slot.index())
+    }
+
+    pub fn read_listener_time(&self, slot: ListenerSlot) -> Option<&Histogram> {
+        self.listener_time.read(slot.index())
+    }
+}

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is said about traffic, not where it goes.
+
+pub mod metric;

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Codecs: bytes to events and back, without I/O.
+//!
+//! Every protocol speaks one vocabulary: a [`Head`], body chunks, trailers, an end or a reset. A
+//! head is one block of bytes plus spans into it; nothing is copied into a map, names keep the
+//! case that they came with, and edits are applied while the outgoing head is written.
+
+pub mod h1;
+
+/// A range of bytes in a head's block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    pub fn new(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= u32::MAX as usize);
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    pub fn of(self, block: &[u8]) -> &[u8] {
+        &block[self.start as usize..self.end as usize]
+    }
+
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// HTTP versions as far as a head can have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    Http10,
+    #[default]
+    Http11,
+}
+
+impl Version {
+    /// As access logs print it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+macro_rules! known_fields {
+    ($($variant:ident = $name:literal),* $(,)?) => {
+        /// Field names that the gateway itself reads or decides about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Known {
+            /// Any other name.
+            Other,
+            $($variant,)*
+        }
+
+        impl Known {
+            /// How many there are, [`Known::Other`] included.
+            pub const COUNT: usize = [$($name),*].len() + 1;
+
+            /// Recognises a name, ignoring ASCII case.
+            pub fn of(name: &[u8]) -> Self {
+                match name.len() {
+                    $(len if len == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) => Self::$variant,)*
+                    _ => Self::Other,
+                }
+            }
+
+            /// The name in lower case; empty for [`Known::Other`].
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    Self::Other => "",
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+// Names that start with `x-envoy-` beside those listed are recognised by `Known::XEnvoyOther`,
+// which the parser sets.
+known_fields! {
+    Host = "host",
+    Connection = "connection",
+    ContentLength = "content-length",
+    TransferEncoding = "transfer-encoding",
+    KeepAlive = "keep-alive",
+    ProxyConnection = "proxy-connection",
+    ProxyAuthenticate = "proxy-authenticate",
+    ProxyAuthorization = "proxy-authorization",
+    Te = "te",
+    Trailer = "trailer",
+    Upgrade = "upgrade",
+    Http2Settings = "http2-settings",
+    Expect = "expect",
+    Date = "date",
+    Server = "server",
+    UserAgent = "user-agent",
+    Authorization = "authorization",
+    Cookie = "cookie",
+    SetCookie = "set-cookie",
+    ContentType = "content-type",
+    Location = "location",
+    XForwardedFor = "x-forwarded-for",
+    XForwardedProto = "x-forwarded-proto",
+    XForwardedHost = "x-forwarded-host",
+    XForwardedPort = "x-forwarded-port",
+    XRequestId = "x-request-id",
+    XEnvoyOriginalPath = "x-envoy-original-path",
+    XEnvoyExpectedRqTimeoutMs = "x-envoy-expected-rq-timeout-ms",
+    XEnvoyUpstreamServiceTime = "x-envoy-upstream-service-time",
+    XEnvoyInternal = "x-envoy-internal",
+    XEnvoyExternalAddress = "x-envoy-external-address",
+    // Stands for every other `x-envoy-` name: its own text never occurs as a field name.
+    XEnvoyOther = "x-envoy-",
+}
+
+/// One field line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub name: Span,
+    /// Without surrounding white space.
+    pub value: Span,
+    pub known: Known,
+}
+
+/// One message head: spans into a block of bytes that somebody else holds. Kept by its connection
+/// and filled again for each message, so that parsing allocates nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Requests: the method. Empty for responses.
+    pub method: Span,
+    /// Requests: the target as sent. Responses: the reason phrase.
+    pub target: Span,
+    pub version: Version,
+    /// Responses: the status code. 0 for requests.
+    pub status: u16,
+    pub fields: Vec<Field>,
+    /// Bytes of the block that the head takes, its empty line included.
+    pub len: usize,
+}
+
+/// A head together with its block: what routing, policies and encoders look at.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadView<'a> {
+    pub head: &'a Head,
+    pub block: &'a [u8],
+}
+
+impl<'a> HeadView<'a> {
+    pub fn new(head: &'a Head, block: &'a [u8]) -> Self {
+        Self { head, block }
+    }
+
+    pub fn method(self) -> &'a [u8] {
+        self.head.method.of(self.block)
+    }
+
+    pub fn target(self) -> &'a [u8] {
+        self.head.target.of(self.block)
+    }
+
+    /// All field lines in order: tag, name as written, value.
+    pub fn fields(self) -> impl Iterator<Item = (Known, &'a [u8], &'a [u8])> {
+        let block = self.block;
+        self.head.fields.iter().map(move |f| (f.known, f.name.of(block), f.value.of(block)))
+    }
+
+    /// Value of the first line with this known name.
+    pub fn known(self, known: Known) -> Option<&'a [u8]> {
+        self.head.fields.iter().find(|f| f.known == known).map(|f| f.value.of(self.block))
+    }
+
+    /// Values of all lines with this name (lower case), in order.
+    pub fn values(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let known = Known::of(name.as_bytes());
+        let block = self.block;
+        self.head.fields.iter().filter_map(move |f| {
+            let same = match known {
+                Known::Other => {
+                    matches!(f.known, Known::Other | Known::XEnvoyOther)
+                        && f.name.of(block).eq_ignore_ascii_case(name.as_bytes())
+                }
+                known => f.known == known,
+            };
+            same.then(|| f.value.of(block))
+        })
+    }
+
+    /// Value of the first line with this name (lower case).
+    pub fn first(self, name: &str) -> Option<&'a [u8]> {
+        self.values(name).next()
+    }
+}
+
+/// How a message's body is delimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// No body.
+    #[default]
+    None,
+    /// Exactly this many bytes.
+    Length(u64),
+    /// RFC 9112 §7.1.
+    Chunked,
+    /// Responses only: everything until the connection closes.
+    UntilClose,
+}
