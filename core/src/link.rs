@@ -25,13 +25,12 @@ pub enum Command {
     Drain { deadline: Duration },
 }
 
-/// What a worker answers: one per [`Command::Table`].
-#[derive(Debug)]
+/// What a worker answers: one per [`Command::Table`]. Old tables need no answer: the publisher
+/// keeps an `Arc` of each until nobody else does, so that tables are freed on its side.
+#[derive(Clone, Copy, Debug)]
 pub struct Ack {
     pub worker: usize,
     pub generation: Generation,
-    /// The table it served before, to be freed here and not on the worker.
-    pub retired: Option<Arc<Table>>,
 }
 
 /// What one worker is doing, for `GET /api/v1/workers`.
