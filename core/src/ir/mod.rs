@@ -30,7 +30,8 @@ pub struct Ir {
     pub listeners: Vec<Listener>,
     /// By cluster name, which is unique per way of reaching an upstream.
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
-    /// Requests that a guard which cannot be enforced would have guarded, on every listener.
+    /// Requests that a guard which cannot be enforced would have guarded, on every listener, in
+    /// order: per [`GuardScope`] the first whose globs cover the request decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<Guard>,
 }
@@ -196,8 +197,13 @@ pub struct Route {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Arc<Refusal>>,
     /// Always routed, never redirected to https or rejected: ACME challenges and our own probes.
+    /// Guards hold for them as for any other route, except that probes carry
+    /// [`Route::unguarded`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub always: bool,
+    /// Not covered by guards of scope [`GuardScope::NotRedirects`]: our own probes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unguarded: bool,
     #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
     pub request_headers: HeaderEdits,
     #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
@@ -226,7 +232,8 @@ pub struct Refusal {
     pub message: Box<str>,
 }
 
-/// A guard of requests by host and path that cannot be enforced (Filter policies).
+/// A guard of requests by host and path that cannot be enforced (IP rules, external auth, Filter
+/// policies).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Guard {
     /// Glob over the host without port; `*` only first or last.
@@ -234,17 +241,19 @@ pub struct Guard {
     /// Glob over the path, `*` anywhere.
     pub path: Box<str>,
     pub scope: GuardScope,
-    pub refusal: Arc<Refusal>,
+    /// `None` lets the request through and ends the search in this scope: a FilterPolicy rule
+    /// without filters, which shields what it covers from the rules behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Arc<Refusal>>,
 }
 
 /// Which of the requests that a guard's globs cover it refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardScope {
-    /// All, redirects and 404s included (IP rules).
+    /// All, redirects, probes and 404s included (IP rules).
     Everything,
-    /// Not redirects (external auth, Filters); 404s included. `bypass_auth` routes and probes
-    /// carry no such refusal: see [`Route::always`] and [`Route::refusal`].
+    /// Not redirects (Filters); 404s included, and routes unless [`Route::unguarded`].
     NotRedirects,
     /// Requests that no route takes (external auth before a 404); routes carry their own.
     Unrouted,
