@@ -54,6 +54,41 @@ pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * 1024;
 /// Characters of a regular expression as written.
 pub const REGEX_TEXT_BYTES_MAX: usize = 4096;
 
+/// Bytes of one file of manifests.
+pub const MANIFEST_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Files of manifests in a folder, subfolders included.
+pub const MANIFEST_FILES_MAX: usize = 100_000;
+/// Depth of subfolders that are read.
+pub const MANIFEST_FOLDER_DEPTH_MAX: usize = 16;
+/// Documents (objects) in a folder.
+pub const OBJECTS_MAX: usize = 500_000;
+/// A file being written in place is read when nobody has touched it for this long, unless the
+/// writer closes it before.
+pub const FILE_SETTLE_TIME: Duration = Duration::from_millis(20);
+/// A folder is read again at least this often, in case a notification was lost.
+pub const FOLDER_RESCAN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Connections to the admin port at a time; more are closed at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Bytes of an admin request's head.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// An admin request must arrive, and its answer be taken, within this time.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names that are resolved at the same time.
+pub const DNS_LOOKUPS_MAX: usize = 64;
+/// A name is resolved again after this time unless its TTL is respected. Envoy:
+/// `dns_refresh_rate`.
+pub const DNS_REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// A TTL shorter than this counts as this long.
+pub const DNS_TTL_MIN: Duration = Duration::from_secs(1);
+/// A name that does not resolve is tried again after a time that doubles up to this.
+pub const DNS_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Readiness waits at most this long for the first answers about names.
+pub const DNS_FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Endpoints of one cluster.
+pub const ENDPOINTS_MAX: usize = 16 * 1024;
+
 /// Slots of each kind alive at a time: clusters, routes, listeners.
 pub const SLOTS_MAX: usize = 1 << 20;
 /// Commands waiting for one worker.

@@ -1,1 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Ringway's slow side: keeps the workers in step with the world.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod log;
