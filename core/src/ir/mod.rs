@@ -137,8 +137,14 @@ pub struct Matcher {
 #[serde(rename_all = "snake_case")]
 pub enum PathMatch {
     /// A string prefix, not segment-wise.
-    Prefix { text: Box<str>, case_sensitive: bool },
-    Exact { text: Box<str>, case_sensitive: bool },
+    Prefix {
+        text: Box<str>,
+        case_sensitive: bool,
+    },
+    Exact {
+        text: Box<str>,
+        case_sensitive: bool,
+    },
     /// RE2 full match.
     Regex(Pattern),
 }

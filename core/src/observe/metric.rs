@@ -125,9 +125,8 @@ impl Rows {
 
     /// The counter, allocated if need be: for the writer.
     fn cell(&self, row: usize, cell: usize) -> &AtomicU64 {
-        let chunk = self.chunks[row / CHUNK_ROWS].get_or_init(|| {
-            (0..CHUNK_ROWS * self.cells).map(|_| AtomicU64::new(0)).collect()
-        });
+        let chunk = self.chunks[row / CHUNK_ROWS]
+            .get_or_init(|| (0..CHUNK_ROWS * self.cells).map(|_| AtomicU64::new(0)).collect());
         &chunk[(row % CHUNK_ROWS) * self.cells + cell]
     }
 

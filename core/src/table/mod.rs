@@ -104,12 +104,23 @@ pub struct Request<'a> {
 /// Where a request goes. Every request has an answer here, also one that no route takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Hit<'t> {
-    Forward { route: &'t Arc<Route>, forward: &'t Forward },
-    Redirect { route: &'t Arc<Route>, redirect: &'t Redirect },
+    Forward {
+        route: &'t Arc<Route>,
+        forward: &'t Forward,
+    },
+    Redirect {
+        route: &'t Arc<Route>,
+        redirect: &'t Redirect,
+    },
     /// 301 to https, same host and path.
-    ToHttps { route: &'t Arc<Route> },
+    ToHttps {
+        route: &'t Arc<Route>,
+    },
     /// A guard that cannot be enforced: 500 with its message.
-    Refuse { route: Option<&'t Arc<Route>>, refusal: &'t ir::Refusal },
+    Refuse {
+        route: Option<&'t Arc<Route>>,
+        refusal: &'t ir::Refusal,
+    },
     /// No host, no route, or an insecure request that is rejected: 404.
     NotFound,
 }
