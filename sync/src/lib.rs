@@ -4,3 +4,6 @@
 
 pub mod admin;
 pub mod log;
+pub mod progress;
+pub mod publish;
+pub mod watch;

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where configuration and endpoints come from.
+
+pub mod dns;
