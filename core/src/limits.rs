@@ -11,6 +11,8 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a request method.
 pub const METHOD_BYTES_MAX: usize = 32;
+/// Options in the Connection lines of one head.
+pub const CONNECTION_OPTIONS_MAX: usize = 32;
 /// Bytes of a chunk-size line, extensions included, CRLF excluded.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// Bytes of a trailer section.

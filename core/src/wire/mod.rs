@@ -66,13 +66,8 @@ macro_rules! known_fields {
             /// How many there are, [`Known::Other`] included.
             pub const COUNT: usize = [$($name),*].len() + 1;
 
-            /// Recognises a name, ignoring ASCII case.
-            pub fn of(name: &[u8]) -> Self {
-                match name.len() {
-                    $(len if len == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) => Self::$variant,)*
-                    _ => Self::Other,
-                }
-            }
+            const NAMES: [&'static [u8]; Self::COUNT] = [b"", $($name.as_bytes()),*];
+            const ALL: [Self; Self::COUNT] = [Self::Other, $(Self::$variant),*];
 
             /// The name in lower case; empty for [`Known::Other`].
             pub fn as_str(self) -> &'static str {
@@ -85,8 +80,6 @@ macro_rules! known_fields {
     };
 }
 
-// Names that start with `x-envoy-` beside those listed are recognised by `Known::XEnvoyOther`,
-// which the parser sets.
 known_fields! {
     Host = "host",
     Connection = "connection",
@@ -121,6 +114,53 @@ known_fields! {
     XEnvoyExternalAddress = "x-envoy-external-address",
     // Stands for every other `x-envoy-` name: its own text never occurs as a field name.
     XEnvoyOther = "x-envoy-",
+}
+
+/// Position of each known name by [`hash`], 0 where there is none. Built by the compiler, which
+/// refuses a set of names in which two collide.
+const BY_HASH: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut at = 1;
+    while at < Known::COUNT {
+        let slot = hash(Known::NAMES[at]);
+        assert!(table[slot] == 0, "two known names collide: choose other factors in `hash`");
+        table[slot] = at as u8;
+        at += 1;
+    }
+    table
+};
+
+/// Of a name of at least two bytes, whatever its case.
+const fn hash(name: &[u8]) -> usize {
+    let (first, penultimate) = (name[0] | 0x20, name[name.len() - 2] | 0x20);
+    (name.len() + first as usize + penultimate as usize * 48) % 128
+}
+
+impl Known {
+    /// Recognises a name, ignoring ASCII case. Never gives [`Known::XEnvoyOther`].
+    pub fn of(name: &[u8]) -> Self {
+        if name.len() < 2 {
+            return Self::Other;
+        }
+        let at = BY_HASH[hash(name)] as usize;
+        if name.eq_ignore_ascii_case(Self::NAMES[at]) && at != Self::XEnvoyOther as usize {
+            Self::ALL[at]
+        } else {
+            Self::Other
+        }
+    }
+
+    /// As [`Known::of`], and [`Known::XEnvoyOther`] for every other name of that prefix: what
+    /// tags a field line.
+    pub fn of_field(name: &[u8]) -> Self {
+        let known = Self::of(name);
+        if known == Self::Other && is_x_envoy(name) { Self::XEnvoyOther } else { known }
+    }
+}
+
+fn is_x_envoy(name: &[u8]) -> bool {
+    let prefix = Known::XEnvoyOther.as_str().as_bytes();
+    matches!(name.get(..prefix.len()), Some(start) if start.eq_ignore_ascii_case(prefix))
 }
 
 /// One field line.
