@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::format::Format;
+use super::format::{Facts, Format};
 
 /// Edits of one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,4 +36,48 @@ impl HeaderEdits {
     pub fn drops(&self, name: &[u8]) -> bool {
         self.drop.iter().any(|d| name.eq_ignore_ascii_case(d.as_bytes()))
     }
+
+    /// Whether every value is the same for all requests, so that no [`Facts`] are needed.
+    pub fn is_literal(&self) -> bool {
+        self.add.iter().all(|add| add.value.literal().is_some())
+    }
+
+    /// Appends the added lines, `name: value CRLF` each. Envoy: a line whose value comes out
+    /// empty is left out. Control bytes in a value become spaces.
+    pub fn write_added(&self, facts: &Facts<'_>, out: &mut Vec<u8>) {
+        for add in &self.add {
+            write_line(&add.name, |out| add.value.write_value(facts, out), out);
+        }
+    }
+
+    /// As [`HeaderEdits::write_added`], for edits that are literal; the others are left out.
+    pub fn write_literals(&self, out: &mut Vec<u8>) {
+        for add in &self.add {
+            if let Some(value) = add.value.literal() {
+                write_line(&add.name, |out| out.extend_from_slice(value), out);
+            }
+        }
+    }
 }
+
+fn write_line(name: &str, value: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    let from = out.len();
+    value(out);
+    let mut empty = true;
+    for byte in &mut out[from..] {
+        if matches!(byte, 0..=0x1f | 0x7f) {
+            *byte = b' ';
+        }
+        empty &= *byte == b' ';
+    }
+    match empty {
+        true => out.truncate(start),
+        false => out.extend_from_slice(b"\r\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,488 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one normalisation of a request's target: before routing, auth, limits and logging, and
 //! what goes upstream unless it is rewritten.
+//!
+//! What a client may send (RFC 9112 §3.2) is narrowed to one spelling: the host in lower case
+//! without a final dot; the path with unreserved characters decoded, hex digits in upper case,
+//! `\` as `/`, dot segments resolved and what a path cannot contain encoded (as Envoy's
+//! `normalize_path` does). Nothing is decoded twice. A malformed escape is refused where Envoy
+//! passes it on: kept, `%4%31` would turn into `%41`, which the next hop reads as `A`. The query
+//! is opaque. A target that is already in that form is not copied.
+
+use std::net::Ipv6Addr;
+use std::ops::Range;
+
+use crate::wire::{HeadView, Known, Version};
+
+/// What of the normalisation is the configuration's to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// `//` becomes `/`, after dot segments are resolved.
+    pub merge_slashes: bool,
+    /// `%2F` and `%5C` are refused rather than kept.
+    pub reject_escaped_slashes: bool,
+    /// An authority with this port loses it. Emissary: `strip_matching_host_port`.
+    pub strip_port: Option<u16>,
+}
+
+/// Where a request wants to go, in normal form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Host and port as the client sent them, in normal form; empty only for HTTP/1.0 without
+    /// Host.
+    pub authority: &'a [u8],
+    /// Begins with `/`, or is `*`.
+    pub path: &'a [u8],
+    /// Without the `?`, as sent.
+    pub query: Option<&'a [u8]>,
+    /// `path[?query]` in one piece: what goes upstream when nothing rewrites it.
+    pub path_and_query: &'a [u8],
+    /// Came in absolute form: its authority replaces the Host.
+    pub absolute: bool,
+}
+
+/// Why a request's target is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// A `%` without two hex digits, or `%00`.
+    BadEscape,
+    BadHost,
+    /// None of the forms of RFC 9112 §3.2, or one that the method does not go with.
+    BadTarget,
+    /// CONNECT: no tunnels yet.
+    Connect,
+    /// A control byte or a space.
+    ControlByte,
+    /// `%2F` or `%5C` where they are refused.
+    EscapedSlash,
+    Fragment,
+    MissingHost,
+    /// More than one Host line, even if equal.
+    RepeatedHost,
+}
+
+impl TargetError {
+    /// The status to answer with.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Connect => 501,
+            _ => 400,
+        }
+    }
+
+    /// `%RESPONSE_CODE_DETAILS%`, in Envoy's words where it has some.
+    pub fn details(self) -> &'static str {
+        match self {
+            Self::BadEscape | Self::EscapedSlash | Self::Fragment => "path_normalization_failed",
+            Self::BadHost => "invalid_host_header",
+            Self::BadTarget => "invalid_path",
+            Self::Connect => "connect_not_supported",
+            Self::ControlByte => "invalid_url",
+            Self::MissingHost => "missing_host_header",
+            Self::RepeatedHost => "repeated_host_header",
+        }
+    }
+}
+
+/// Finds and normalises a request's target. `scratch` is cleared; it holds what had to change.
+pub fn target<'a>(
+    view: HeadView<'a>,
+    rules: &Rules,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Target<'a>, TargetError> {
+    scratch.clear();
+    if view.method() == b"CONNECT" {
+        return Err(TargetError::Connect);
+    }
+    let host = sole_host(view)?;
+    let form = Form::of(view)?;
+    // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host, which must be
+    // there and valid all the same.
+    let authority = match (form.authority, host) {
+        (None, None) => Text::Kept(&[][..]),
+        (None, Some(host)) => normal_authority(host, rules.strip_port, scratch)?,
+        (Some(authority), host) => {
+            if let Some(host) = host {
+                Authority::parse(host)?;
+            }
+            normal_authority(authority, rules.strip_port, scratch)?
+        }
+    };
+    let (path, all) = match form.path {
+        b"*" => (Text::Kept(form.path), Text::Kept(form.path)),
+        path => normal_path(path, form.query, form.path_and_query, rules, scratch)?,
+    };
+    let scratch: &'a [u8] = scratch;
+    Ok(Target {
+        authority: authority.of(scratch),
+        path: path.of(scratch),
+        query: form.query,
+        path_and_query: all.of(scratch),
+        absolute: form.authority.is_some(),
+    })
+}
+
+/// Text that stayed as it came, or its normal form in the scratch buffer.
+#[derive(Clone, Debug)]
+enum Text<'a> {
+    Kept(&'a [u8]),
+    Changed(Range<usize>),
+}
+
+impl<'a> Text<'a> {
+    fn of(self, scratch: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Kept(text) => text,
+            Self::Changed(range) => &scratch[range],
+        }
+    }
+}
+
+/// A target taken apart, not yet normalised.
+struct Form<'a> {
+    authority: Option<&'a [u8]>,
+    /// `*`, or empty where an absolute form has none.
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+    path_and_query: &'a [u8],
+}
+
+impl<'a> Form<'a> {
+    fn of(view: HeadView<'a>) -> Result<Self, TargetError> {
+        let target = view.target();
+        match target.first() {
+            Some(b'/') => Ok(Self::split(None, target)),
+            Some(b'*') if target.len() == 1 && view.method() == b"OPTIONS" => {
+                Ok(Self { authority: None, path: target, query: None, path_and_query: target })
+            }
+            _ => {
+                let rest = strip_prefix_ignore_case(target, b"http://")
+                    .or_else(|| strip_prefix_ignore_case(target, b"https://"))
+                    .ok_or(TargetError::BadTarget)?;
+                let end = rest.iter().position(|b| b"/?#\\".contains(b)).unwrap_or(rest.len());
+                let (authority, rest) = rest.split_at(end);
+                // RFC 9112 §3.2.4: OPTIONS for a whole server in absolute form has no path.
+                if rest.is_empty() && view.method() == b"OPTIONS" {
+                    let path = &b"*"[..];
+                    return Ok(Self {
+                        authority: Some(authority),
+                        path,
+                        query: None,
+                        path_and_query: path,
+                    });
+                }
+                Ok(Self::split(Some(authority), rest))
+            }
+        }
+    }
+
+    fn split(authority: Option<&'a [u8]>, path_and_query: &'a [u8]) -> Self {
+        match memchr::memchr(b'?', path_and_query) {
+            Some(at) => Self {
+                authority,
+                path: &path_and_query[..at],
+                query: Some(&path_and_query[at + 1..]),
+                path_and_query,
+            },
+            None => Self { authority, path: path_and_query, query: None, path_and_query },
+        }
+    }
+}
+
+fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// RFC 9112 §3.2: one Host line, no more; HTTP/1.0 may have none.
+fn sole_host(view: HeadView<'_>) -> Result<Option<&[u8]>, TargetError> {
+    let mut lines = view.head.fields.iter().filter(|f| f.known == Known::Host);
+    let host = match lines.next() {
+        Some(field) => Some(field.value.of(view.block)),
+        None if view.head.version == Version::Http10 => None,
+        None => return Err(TargetError::MissingHost),
+    };
+    match lines.next() {
+        Some(_) => Err(TargetError::RepeatedHost),
+        None => Ok(host),
+    }
+}
+
+/// What a byte means in a host or a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Stays.
+    Plain,
+    /// Stays, unless it follows another one and those are merged.
+    Slash,
+    /// Stays, unless it begins a segment.
+    Dot,
+    /// Becomes something else.
+    Change,
+    /// Control bytes and space.
+    Refuse,
+}
+
+/// RFC 3986 §3.3 `pchar` and `/` are plain; `[` and `]` pass, as in Envoy.
+static PATH: [Class; 256] = {
+    let mut classes = [Class::Change; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'/' => Class::Slash,
+            b'.' => Class::Dot,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Class::Plain,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => {
+                Class::Plain
+            }
+            b':' | b'@' | b'[' | b']' => Class::Plain,
+            0..=b' ' | 0x7f => Class::Refuse,
+            _ => Class::Change,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn normal_path<'a>(
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+    path_and_query: &'a [u8],
+    rules: &Rules,
+    scratch: &mut Vec<u8>,
+) -> Result<(Text<'a>, Text<'a>), TargetError> {
+    if let Some(query) = query {
+        check_query(query)?;
+    }
+    if is_normal(path, rules.merge_slashes)? {
+        return Ok((Text::Kept(path), Text::Kept(path_and_query)));
+    }
+    let start = scratch.len();
+    decode(path, rules.reject_escaped_slashes, scratch)?;
+    remove_dot_segments(scratch, start);
+    if rules.merge_slashes {
+        merge_slashes(scratch, start);
+    }
+    let end = scratch.len();
+    if let Some(query) = query {
+        scratch.push(b'?');
+        scratch.extend_from_slice(query);
+    }
+    Ok((Text::Changed(start..end), Text::Changed(start..scratch.len())))
+}
+
+fn check_query(query: &[u8]) -> Result<(), TargetError> {
+    for &byte in query {
+        match byte {
+            b'#' => return Err(TargetError::Fragment),
+            0..=b' ' | 0x7f => return Err(TargetError::ControlByte),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path is in normal form beyond doubt. A dot that begins a segment is in doubt.
+fn is_normal(path: &[u8], merge_slashes: bool) -> Result<bool, TargetError> {
+    let mut normal = path.first() == Some(&b'/');
+    let mut after_slash = false;
+    for &byte in path {
+        match PATH[byte as usize] {
+            Class::Plain => after_slash = false,
+            Class::Slash => {
+                normal &= !(after_slash && merge_slashes);
+                after_slash = true;
+            }
+            Class::Dot => {
+                normal &= !after_slash;
+                after_slash = false;
+            }
+            Class::Change => normal = false,
+            Class::Refuse => return Err(TargetError::ControlByte),
+        }
+    }
+    Ok(normal)
+}
+
+/// Appends a path with its escapes in normal form; a missing first slash is put there.
+fn decode(path: &[u8], reject_slashes: bool, out: &mut Vec<u8>) -> Result<(), TargetError> {
+    if !matches!(path.first(), Some(b'/' | b'\\')) {
+        out.push(b'/');
+    }
+    let mut bytes = path.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let high = bytes.next().and_then(|&b| hex_value(b));
+                let low = bytes.next().and_then(|&b| hex_value(b));
+                let (Some(high), Some(low)) = (high, low) else {
+                    return Err(TargetError::BadEscape);
+                };
+                match high << 4 | low {
+                    0 => return Err(TargetError::BadEscape),
+                    b'/' | b'\\' if reject_slashes => return Err(TargetError::EscapedSlash),
+                    b @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~') => {
+                        out.push(b);
+                    }
+                    b => push_escaped(b, out),
+                }
+            }
+            b'\\' => out.push(b'/'),
+            b'#' => return Err(TargetError::Fragment),
+            byte if PATH[byte as usize] == Class::Change => push_escaped(byte, out),
+            byte => out.push(byte),
+        }
+    }
+    Ok(())
+}
+
+fn hex_value(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|value| value as u8)
+}
+
+pub(super) fn push_escaped(byte: u8, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+}
+
+/// RFC 3986 §5.2.4, in place, on what begins at `start` with a slash.
+fn remove_dot_segments(path: &mut Vec<u8>, start: usize) {
+    let mut read = start;
+    let mut write = start;
+    // Each turn takes one segment with the slash before it.
+    while read < path.len() {
+        let end = memchr::memchr(b'/', &path[read + 1..]).map_or(path.len(), |at| read + 1 + at);
+        let last = end == path.len();
+        match &path[read + 1..end] {
+            b"." | b".." => {
+                if end - read == 3 {
+                    write = path[start..write]
+                        .iter()
+                        .rposition(|&b| b == b'/')
+                        .map_or(start, |at| start + at);
+                }
+                if last {
+                    path[write] = b'/';
+                    write += 1;
+                }
+            }
+            _ => {
+                path.copy_within(read..end, write);
+                write += end - read;
+            }
+        }
+        read = end;
+    }
+    path.truncate(write);
+}
+
+fn merge_slashes(path: &mut Vec<u8>, start: usize) {
+    let mut write = start;
+    for read in start..path.len() {
+        let byte = path[read];
+        if byte != b'/' || write == start || path[write - 1] != b'/' {
+            path[write] = byte;
+            write += 1;
+        }
+    }
+    path.truncate(write);
+}
+
+/// An authority that is valid, taken apart.
+struct Authority<'a> {
+    /// An IPv6 address keeps its brackets; a final dot is gone.
+    host: &'a [u8],
+    port: Option<u16>,
+    /// Already in normal form.
+    normal: bool,
+}
+
+impl<'a> Authority<'a> {
+    /// RFC 3986 §3.2: `uri-host [ ":" port ]` without user information. Percent-encoded hosts and
+    /// ports with leading zeros are refused: they would be second spellings.
+    fn parse(text: &'a [u8]) -> Result<Self, TargetError> {
+        let (host, rest, mut normal) = match text.first() {
+            Some(b'[') => {
+                let end = memchr::memchr(b']', text).ok_or(TargetError::BadHost)?;
+                let host = &text[..=end];
+                let inner = std::str::from_utf8(&host[1..end]).ok();
+                if inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok()).is_none() {
+                    return Err(TargetError::BadHost);
+                }
+                (host, &text[end + 1..], !host.iter().any(u8::is_ascii_uppercase))
+            }
+            _ => {
+                let mut normal = true;
+                let mut end = text.len();
+                for (at, &byte) in text.iter().enumerate() {
+                    match byte {
+                        b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {}
+                        b'A'..=b'Z' => normal = false,
+                        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';'
+                        | b'=' => {}
+                        b':' => {
+                            end = at;
+                            break;
+                        }
+                        _ => return Err(TargetError::BadHost),
+                    }
+                }
+                (&text[..end], &text[end..], normal)
+            }
+        };
+        let host = match host.strip_suffix(b".") {
+            Some(host) => {
+                normal = false;
+                host
+            }
+            None => host,
+        };
+        if host.is_empty() || host.ends_with(b".") {
+            return Err(TargetError::BadHost);
+        }
+        let port = match rest {
+            [] => None,
+            // RFC 3986 §6.2.3: an empty port and its colon are left out.
+            [b':'] => {
+                normal = false;
+                None
+            }
+            [b':', digits @ ..] => Some(port(digits).ok_or(TargetError::BadHost)?),
+            _ => return Err(TargetError::BadHost),
+        };
+        Ok(Self { host, port, normal })
+    }
+}
+
+fn port(digits: &[u8]) -> Option<u16> {
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    if digits.len() > 1 && digits[0] == b'0' {
+        return None;
+    }
+    let value = digits.iter().fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'));
+    u16::try_from(value).ok()
+}
+
+fn normal_authority<'a>(
+    text: &'a [u8],
+    strip_port: Option<u16>,
+    scratch: &mut Vec<u8>,
+) -> Result<Text<'a>, TargetError> {
+    let authority = Authority::parse(text)?;
+    let stripped = authority.port.is_some() && authority.port == strip_port;
+    if authority.normal {
+        return Ok(Text::Kept(if stripped { authority.host } else { text }));
+    }
+    let start = scratch.len();
+    scratch.extend(authority.host.iter().map(u8::to_ascii_lowercase));
+    if let Some(port) = authority.port.filter(|_| !stripped) {
+        scratch.push(b':');
+        super::format::push_integer(u64::from(port), scratch);
+    }
+    Ok(Text::Changed(start..scratch.len()))
+}
+
+#[cfg(test)]
+mod tests;
