@@ -1,18 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a worker executes: listeners → host → path → predicates → route, in Emissary's total
 //! order. Immutable and shared read-only; everything that changes per request is the worker's own.
+//!
+//! A lookup costs the same at ten routes and at ten thousand: one hash per kind of domain finds
+//! the virtual host ([`host`]), the same again the groups bound to the authority, a walk down a
+//! radix tree those that the path allows ([`path`]). Their ranks are merged and the remaining
+//! clauses tried in decision order ([`walk`], [`predicate`]), because precedence outranks length.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::ir;
+use crate::ir::{self, GuardScope};
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
 use crate::policy::headers::HeaderEdits;
 use crate::policy::redirect::Redirect;
 use crate::policy::rewrite::{HostRewrite, PathRewrite};
 use crate::policy::timeouts::Timeouts;
 use crate::wire::HeadView;
+
+mod compile;
+mod guard;
+mod host;
+mod path;
+mod predicate;
+mod slot;
+mod walk;
+
+pub use compile::compile;
+pub use slot::Slots;
+
+use host::DomainIndex;
+use path::PathIndex;
+use walk::{Admission, Verdict, Walk};
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -50,6 +69,44 @@ pub struct Listener {
     pub security: ir::SecurityModel,
     pub l7_depth: u32,
     pub guards: Vec<ir::Guard>,
+    pub hosts: Hosts,
+}
+
+/// The virtual hosts of a listener, by domain.
+#[derive(Debug)]
+pub struct Hosts(DomainIndex<Arc<VirtualHost>>);
+
+/// No hosts: everything is a 404.
+impl Default for Hosts {
+    fn default() -> Self {
+        Self(DomainIndex::new(1))
+    }
+}
+
+/// One domain of a listener.
+#[derive(Debug)]
+struct VirtualHost {
+    source: Arc<ir::VirtualHost>,
+    /// In decision order; a group's rank is its index.
+    groups: Vec<Arc<Group>>,
+    /// By the authority that groups ask for: all that cover a request's are searched.
+    sections: DomainIndex<PathIndex>,
+}
+
+/// Mappings with one match.
+#[derive(Debug)]
+struct Group {
+    source: Arc<ir::Group>,
+    /// Of a regular expression on the path: see [`path::literals`].
+    literals: Box<[Box<[u8]>]>,
+    members: Box<[Member]>,
+}
+
+#[derive(Debug)]
+struct Member {
+    from: u32,
+    to: u32,
+    route: Arc<Route>,
 }
 
 /// An upstream, with its stable slot.
@@ -69,6 +126,8 @@ pub struct Route {
     pub action: Action,
     pub refusal: Option<Arc<ir::Refusal>>,
     pub always: bool,
+    /// Not covered by guards of scope [`GuardScope::NotRedirects`].
+    pub unguarded: bool,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
 }
@@ -126,10 +185,81 @@ pub enum Hit<'t> {
 }
 
 impl Listener {
-    /// Finds the first group in rank order that matches and whose weights take `roll`
-    /// (`0..100`, drawn once per request).
+    /// Finds the first group in decision order that matches and whose weights take `roll`
+    /// (`0..100`, drawn once per request), and what becomes of the request there.
+    ///
+    /// As Emissary's filter chain has it: IP rules come before everything; authentication comes
+    /// before a 404, and neither redirects to https nor a Mapping's own redirect pass it.
     pub fn route(&self, request: &Request<'_>, roll: u32) -> Hit<'_> {
-        let _ = (request, roll, Duration::ZERO);
-        Hit::NotFound
+        if let Some(refusal) = guard::refusal(&self.guards, GuardScope::Everything, request) {
+            return Hit::Refuse { route: None, refusal };
+        }
+        // Envoy: the most specific virtual host decides, also when no route of it matches.
+        let host = self.hosts.0.covering(request.authority).next();
+        let found = host.and_then(|host| {
+            let admission = Admission::of(self, host, request);
+            Walk::new(host, admission, request, Some(roll)).find_map(|(_, verdict)| match verdict {
+                Verdict::Serves(_) | Verdict::ToHttps(_) => Some(verdict),
+                Verdict::Unmet(_) | Verdict::NoShare | Verdict::Insecure => None,
+            })
+        });
+        self.hit(request, host.map(|host| &**host), found)
+    }
+
+    /// What becomes of a request that is past IP rules.
+    fn hit<'t>(
+        &'t self,
+        request: &Request<'_>,
+        host: Option<&'t VirtualHost>,
+        found: Option<Verdict<'t>>,
+    ) -> Hit<'t> {
+        let route = match found {
+            Some(Verdict::Serves(route) | Verdict::ToHttps(route)) => Some(route),
+            _ => None,
+        };
+        if let Some(refusal) = host.and_then(|host| host.source.refusal.as_deref())
+            && !route.is_some_and(|route| route.always)
+        {
+            return Hit::Refuse { route, refusal };
+        }
+        let guarded = |scope| guard::refusal(&self.guards, scope, request);
+        let Some(route) = route else {
+            let refusal =
+                guarded(GuardScope::NotRedirects).or_else(|| guarded(GuardScope::Unrouted));
+            return match refusal {
+                Some(refusal) => Hit::Refuse { route, refusal },
+                None => Hit::NotFound,
+            };
+        };
+        if let Some(Verdict::ToHttps(_)) = found {
+            return Hit::ToHttps { route };
+        }
+        match &route.action {
+            Action::Redirect(redirect) => Hit::Redirect { route, redirect },
+            Action::Forward(forward) => {
+                let refusal =
+                    if route.unguarded { None } else { guarded(GuardScope::NotRedirects) };
+                match refusal.or(route.refusal.as_deref()) {
+                    Some(refusal) => Hit::Refuse { route: Some(route), refusal },
+                    None => Hit::Forward { route, forward },
+                }
+            }
+        }
     }
 }
+
+/// Why an [`ir::Ir`] has no table. Resolving gives only such that have one; this is the check.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    #[error("more {0} than there are slots")]
+    Slots(&'static str),
+    #[error("a route goes to the cluster {0:?}, which does not exist")]
+    UnknownCluster(String),
+    #[error("{0} listens twice")]
+    DuplicateListener(String),
+    #[error("the host {0} has too many groups of Mappings")]
+    Groups(String),
+}
+
+#[cfg(test)]
+mod tests;

@@ -154,6 +154,7 @@ fn named(name: &str) -> (Arc<str>, EndpointSource) {
 
 fn table(generation: u64, ports: &[u16], clusters: &[(Arc<str>, EndpointSource)]) -> Table {
     let listener = |(slot, port): (usize, &u16)| table::Listener {
+        hosts: table::Hosts::default(),
         slot: ListenerSlot(slot as u32),
         object: Ref::new(Kind::Listener, "default", format!("port-{port}")),
         address: SocketAddr::from(([127, 0, 0, 1], *port)),

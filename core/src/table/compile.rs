@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ir → Table. Virtual hosts, groups and clusters that are the same as in the previous table are
+//! taken over by pointer, so that one changed Mapping costs its virtual host's index and no more.
+//! A table and everything that it shares with the next is immutable.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::host::{Domain, DomainIndex};
+use super::path::{self, PathIndex};
+use super::slot::Slots;
+use super::{
+    Action, Cluster, CompileError, Forward, Group, Hosts, Listener, Member, Route, Table,
+    VirtualHost,
+};
+use crate::ir::{self, AuthorityMatch, Ir, PathMatch};
+use crate::name::{ClusterSlot, Generation};
+
+/// By the address of something that lives at least as long as this compilation.
+type ByAddress<T, V> = HashMap<*const T, V, FixedState>;
+
+/// Compiles what was resolved. `previous` is the table published last; what it has in common with
+/// `ir` is shared. The result is the same without it, only later.
+///
+/// A cluster whose endpoints alone changed keeps the routes that go there: endpoints travel as
+/// feeds, and the `spec` that a [`Forward`] holds may have older ones than [`Table::clusters`].
+pub fn compile(
+    ir: &Ir,
+    generation: Generation,
+    slots: &mut Slots,
+    previous: Option<&Table>,
+) -> Result<Table, CompileError> {
+    let (clusters, rebound) = clusters(ir, generation, slots, previous)?;
+    let mut compiler = Compiler {
+        generation,
+        slots,
+        clusters: &clusters,
+        rebound,
+        hosts: HashMap::default(),
+        by_domain: HashMap::default(),
+        groups: HashMap::default(),
+    };
+    for host in previous.iter().flat_map(|table| &table.listeners).flat_map(|l| l.hosts.0.values())
+    {
+        compiler.by_domain.entry(&host.source.domain).or_insert(host);
+        if !host.groups.iter().any(|group| goes_to(&compiler.rebound, group)) {
+            compiler.hosts.insert(Arc::as_ptr(&host.source), Arc::clone(host));
+        }
+    }
+    let mut listeners = Vec::with_capacity(ir.listeners.len());
+    for listener in &ir.listeners {
+        listeners.push(compiler.listener(listener, &ir.guards)?);
+    }
+    listeners.sort_by_key(|listener| listener.slot);
+    if let Some(pair) = listeners.windows(2).find(|pair| pair[0].slot == pair[1].slot) {
+        return Err(CompileError::DuplicateListener(pair[0].object.to_string()));
+    }
+    let routes = routes(&listeners, generation, compiler.slots);
+    Ok(Table { generation, settings: Arc::clone(&ir.settings), listeners, clusters, routes })
+}
+
+type Clusters = Vec<Option<Arc<Cluster>>>;
+
+/// The clusters by slot, and those of the previous table that routes must not go on pointing to.
+fn clusters(
+    ir: &Ir,
+    generation: Generation,
+    slots: &mut Slots,
+    previous: Option<&Table>,
+) -> Result<(Clusters, HashSet<ClusterSlot, FixedState>), CompileError> {
+    let mut clusters = Vec::new();
+    let mut rebound = HashSet::default();
+    for (name, spec) in &ir.clusters {
+        let slot = slots.cluster(name, generation)?;
+        let before = previous.and_then(|table| table.cluster(slot));
+        let cluster = match before {
+            Some(before) if Arc::ptr_eq(&before.spec, spec) => Arc::clone(before),
+            _ => {
+                if before.is_some_and(|before| !same_but_endpoints(&before.spec, spec)) {
+                    rebound.insert(slot);
+                }
+                Arc::new(Cluster { slot, spec: Arc::clone(spec) })
+            }
+        };
+        if clusters.len() <= slot.index() {
+            clusters.resize(slots.clusters_end(), None);
+        }
+        clusters[slot.index()] = Some(cluster);
+    }
+    Ok((clusters, rebound))
+}
+
+fn same_but_endpoints(a: &ir::Cluster, b: &ir::Cluster) -> bool {
+    let bare = |cluster: &ir::Cluster| {
+        let mut cluster = cluster.clone();
+        if let ir::EndpointSource::Service { endpoints, .. } = &mut cluster.source {
+            endpoints.clear();
+        }
+        cluster
+    };
+    bare(a) == bare(b)
+}
+
+/// The routes by slot; keeps their slots.
+fn routes(
+    listeners: &[Listener],
+    generation: Generation,
+    slots: &mut Slots,
+) -> Vec<Option<Arc<Route>>> {
+    let mut routes = vec![None; slots.routes_end()];
+    let mut seen = HashSet::<*const VirtualHost, FixedState>::default();
+    for host in listeners.iter().flat_map(|listener| listener.hosts.0.values()) {
+        if !seen.insert(Arc::as_ptr(host)) {
+            continue;
+        }
+        for member in host.groups.iter().flat_map(|group| &group.members) {
+            let slot = member.route.slot;
+            if routes[slot.index()].is_none() {
+                slots.keep_route(slot, generation);
+                routes[slot.index()] = Some(Arc::clone(&member.route));
+            }
+        }
+    }
+    routes
+}
+
+struct Compiler<'c> {
+    generation: Generation,
+    slots: &'c mut Slots,
+    clusters: &'c [Option<Arc<Cluster>>],
+    /// Clusters that are not what they were in the previous table.
+    rebound: HashSet<ClusterSlot, FixedState>,
+    /// Compiled virtual hosts that can be used as they are.
+    hosts: ByAddress<ir::VirtualHost, Arc<VirtualHost>>,
+    /// The previous table's virtual hosts: most groups of a changed one are unchanged.
+    by_domain: HashMap<&'c str, &'c Arc<VirtualHost>, FixedState>,
+    groups: ByAddress<ir::Group, Arc<Group>>,
+}
+
+impl Compiler<'_> {
+    fn listener(
+        &mut self,
+        listener: &ir::Listener,
+        guards: &[ir::Guard],
+    ) -> Result<Listener, CompileError> {
+        let mut hosts = Hosts::default();
+        for source in &listener.virtual_hosts {
+            let host = self.host(source)?;
+            // Domains are distinct within a listener; were they not, the first would serve.
+            hosts.0.or_insert_with(Domain::parse(&source.domain), || host);
+        }
+        Ok(Listener {
+            slot: self.slots.listener(&listener.object, self.generation)?,
+            object: listener.object.clone(),
+            address: listener.address,
+            stats_prefix: Arc::clone(&listener.stats_prefix),
+            tls: listener.stack.contains(&ir::Protocol::Tls),
+            security: listener.security,
+            l7_depth: listener.l7_depth,
+            guards: guards.to_vec(),
+            hosts,
+        })
+    }
+
+    fn host(&mut self, source: &Arc<ir::VirtualHost>) -> Result<Arc<VirtualHost>, CompileError> {
+        if let Some(host) = self.hosts.get(&Arc::as_ptr(source)) {
+            return Ok(Arc::clone(host));
+        }
+        if u32::try_from(source.groups.len()).is_err() {
+            return Err(CompileError::Groups(source.domain.to_string()));
+        }
+        if let Some(before) = self.by_domain.remove(&*source.domain) {
+            for group in before.groups.iter().filter(|group| !goes_to(&self.rebound, group)) {
+                self.groups.insert(Arc::as_ptr(&group.source), Arc::clone(group));
+            }
+        }
+        let mut groups = Vec::with_capacity(source.groups.len());
+        for group in &source.groups {
+            groups.push(self.group(group)?);
+        }
+        let sections = sections(&groups);
+        let host = Arc::new(VirtualHost { source: Arc::clone(source), groups, sections });
+        self.hosts.insert(Arc::as_ptr(source), Arc::clone(&host));
+        Ok(host)
+    }
+
+    fn group(&mut self, source: &Arc<ir::Group>) -> Result<Arc<Group>, CompileError> {
+        if let Some(group) = self.groups.get(&Arc::as_ptr(source)) {
+            return Ok(Arc::clone(group));
+        }
+        let mut members = Vec::with_capacity(source.members.len());
+        for member in &source.members {
+            let route = Arc::new(self.route(&member.route)?);
+            members.push(Member { from: member.from, to: member.to, route });
+        }
+        let literals = match &source.matcher.path {
+            PathMatch::Regex(pattern) => path::literals(pattern),
+            _ => Box::default(),
+        };
+        let group =
+            Arc::new(Group { source: Arc::clone(source), literals, members: members.into() });
+        self.groups.insert(Arc::as_ptr(source), Arc::clone(&group));
+        Ok(group)
+    }
+
+    fn route(&mut self, route: &ir::Route) -> Result<Route, CompileError> {
+        let object = &route.object;
+        Ok(Route {
+            slot: self.slots.route(object, self.generation)?,
+            object: object.clone(),
+            label: [&*object.namespace, &*object.name].join("/").into(),
+            action: match &route.action {
+                ir::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
+                ir::Action::Forward(forward) => Action::Forward(Forward {
+                    cluster: self.cluster(&forward.cluster)?,
+                    path: forward.path.clone(),
+                    host: forward.host.clone(),
+                    timeouts: forward.timeouts,
+                }),
+            },
+            refusal: route.refusal.clone(),
+            always: route.always,
+            unguarded: route.unguarded,
+            request_headers: route.request_headers.clone(),
+            response_headers: route.response_headers.clone(),
+        })
+    }
+
+    fn cluster(&self, name: &str) -> Result<Arc<Cluster>, CompileError> {
+        let slot = self.slots.cluster_slot(name);
+        let cluster = slot.and_then(|slot| self.clusters.get(slot.index())?.as_ref());
+        cluster.cloned().ok_or_else(|| CompileError::UnknownCluster(name.to_string()))
+    }
+}
+
+/// Whether a member of the group forwards to one of these clusters.
+fn goes_to(clusters: &HashSet<ClusterSlot, FixedState>, group: &Group) -> bool {
+    !clusters.is_empty()
+        && group.members.iter().any(|member| match &member.route.action {
+            Action::Forward(forward) => clusters.contains(&forward.cluster.slot),
+            Action::Redirect(_) => false,
+        })
+}
+
+/// Files the groups by the authority that they ask for, then by path.
+fn sections(groups: &[Arc<Group>]) -> DomainIndex<PathIndex> {
+    let mut sections = DomainIndex::new(0);
+    for (rank, group) in groups.iter().enumerate() {
+        let domain = match &group.source.matcher.authority {
+            Some(AuthorityMatch::Exact(text)) => Domain::Exact(text),
+            Some(AuthorityMatch::Suffix(text)) => Domain::Suffix(text),
+            Some(AuthorityMatch::Prefix(text)) => Domain::Prefix(text),
+            Some(AuthorityMatch::Regex(_)) | None => Domain::Any,
+        };
+        sections.or_insert_with(domain, Vec::new).push(rank as u32);
+    }
+    sections.map(|ranks| {
+        PathIndex::build(ranks.iter().map(|rank| {
+            let group = &groups[*rank as usize];
+            (*rank, &group.source.matcher, &*group.literals)
+        }))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Finds the groups whose path clause a path can satisfy, at a cost that depends on the path and
+//! not on the number of groups: a radix tree over prefixes and exact paths, another over
+//! case-insensitive ones. A regular expression stands at the literal text that each of its
+//! matches begins with, at the root where there is none.
+//!
+//! What it yields is a superset, in lists that are each in rank order; the clauses themselves are
+//! checked by [`super::predicate`].
+
+use regex_syntax::hir::literal::Extractor;
+use smallvec::SmallVec;
+
+use crate::ir::{Matcher, PathMatch};
+use crate::policy::pattern::Pattern;
+
+/// Up to this many groups are scanned rather than indexed.
+const SCAN_MAX: usize = 4;
+/// A regular expression that may begin in more ways than this is filed under what they share.
+const LITERALS_MAX: usize = 16;
+
+/// Groups by path.
+#[derive(Debug)]
+pub(super) enum PathIndex {
+    /// So few that their clauses are checked one by one; ranks.
+    Scan(Box<[u32]>),
+    Trees {
+        sensitive: Tree,
+        /// Keys in lower case.
+        insensitive: Tree,
+    },
+}
+
+impl PathIndex {
+    /// `groups`: rank, clauses and [`literals`], in rank order.
+    pub(super) fn build<'a>(
+        groups: impl ExactSizeIterator<Item = (u32, &'a Matcher, &'a [Box<[u8]>])>,
+    ) -> Self {
+        if groups.len() <= SCAN_MAX {
+            return Self::Scan(groups.map(|(rank, ..)| rank).collect());
+        }
+        let mut sensitive = Vec::with_capacity(groups.len());
+        let mut folded = Vec::new();
+        for (rank, matcher, literals) in groups {
+            match &matcher.path {
+                PathMatch::Prefix { text, case_sensitive: true } => {
+                    sensitive.push(Entry { key: text.as_bytes(), end: false, rank });
+                }
+                PathMatch::Exact { text, case_sensitive: true } => {
+                    sensitive.push(Entry { key: text.as_bytes(), end: true, rank });
+                }
+                PathMatch::Prefix { text, case_sensitive: false } => {
+                    folded.push((text.to_ascii_lowercase(), false, rank));
+                }
+                PathMatch::Exact { text, case_sensitive: false } => {
+                    folded.push((text.to_ascii_lowercase(), true, rank));
+                }
+                PathMatch::Regex(_) => {
+                    sensitive.extend(literals.iter().map(|key| Entry { key, end: false, rank }));
+                }
+            }
+        }
+        let insensitive = folded
+            .iter()
+            .map(|(key, end, rank)| Entry { key: key.as_bytes(), end: *end, rank: *rank })
+            .collect();
+        Self::Trees { sensitive: Tree::build(sensitive), insensitive: Tree::build(insensitive) }
+    }
+
+    /// Adds the lists of ranks that `path` leads to; none is empty.
+    pub(super) fn collect<'t>(&'t self, path: &[u8], lists: &mut SmallVec<[&'t [u32]; 8]>) {
+        match self {
+            Self::Scan(ranks) if ranks.is_empty() => {}
+            Self::Scan(ranks) => lists.push(ranks),
+            Self::Trees { sensitive, insensitive } => {
+                sensitive.collect::<false>(path, lists);
+                insensitive.collect::<true>(path, lists);
+            }
+        }
+    }
+}
+
+/// Texts of which one begins every match of the pattern; a single empty one where nothing is
+/// known, none where nothing matches.
+pub(super) fn literals(pattern: &Pattern) -> Box<[Box<[u8]>]> {
+    let unknown = || Box::from([Box::from(&b""[..])]);
+    let parsed =
+        regex_syntax::ParserBuilder::new().utf8(false).build().parse(pattern.part().as_str());
+    let Ok(hir) = parsed else { return unknown() };
+    let mut seq = Extractor::new().extract(&hir);
+    if seq.len().is_some_and(|len| len > LITERALS_MAX) {
+        let shared: Box<[u8]> = seq.longest_common_prefix().unwrap_or_default().into();
+        return Box::from([shared]);
+    }
+    seq.dedup();
+    match seq.literals() {
+        None => unknown(),
+        Some(literals) => literals.iter().map(|literal| literal.as_bytes().into()).collect(),
+    }
+}
+
+struct Entry<'a> {
+    key: &'a [u8],
+    /// The path ends here: an exact match.
+    end: bool,
+    rank: u32,
+}
+
+/// A radix tree over bytes, in flat arrays. Node 0 is the root; the children of a node lie side by
+/// side.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+    /// First byte of each node's label.
+    first: Vec<u8>,
+    labels: Vec<u8>,
+    ranks: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    label: Range,
+    children: Range,
+    /// Into `ranks`: groups whose prefix ends here.
+    prefix: Range,
+    /// Into `ranks`: groups whose exact path ends here.
+    exact: Range,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Range {
+    start: u32,
+    end: u32,
+}
+
+impl Range {
+    fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    fn of<T>(self, items: &[T]) -> &[T] {
+        &items[self.start as usize..self.end as usize]
+    }
+}
+
+impl Tree {
+    fn build(mut entries: Vec<Entry<'_>>) -> Self {
+        // Stable: entries of one key stay in rank order.
+        entries.sort_by(|a, b| (a.key, a.end).cmp(&(b.key, b.end)));
+        let mut tree = Self::default();
+        if entries.is_empty() {
+            return tree;
+        }
+        tree.nodes.push(Node::default());
+        tree.first.push(0);
+        // Breadth first: (node, its entries, bytes of the key up to and including its label).
+        let mut at = 0;
+        let mut pending = vec![(0, entries.len(), 0)];
+        while at < pending.len() {
+            let (mut low, high, depth) = pending[at];
+            let mut take = |end: bool, low: &mut usize| {
+                let from = tree.ranks.len();
+                while *low < high && entries[*low].key.len() == depth && entries[*low].end == end {
+                    tree.ranks.push(entries[*low].rank);
+                    *low += 1;
+                }
+                Range::new(from, tree.ranks.len())
+            };
+            tree.nodes[at].prefix = take(false, &mut low);
+            tree.nodes[at].exact = take(true, &mut low);
+            let children = tree.nodes.len();
+            while low < high {
+                let byte = entries[low].key[depth];
+                let next =
+                    low + entries[low..high].partition_point(|entry| entry.key[depth] == byte);
+                let end =
+                    depth + shared(&entries[low].key[depth..], &entries[next - 1].key[depth..]);
+                let label = tree.labels.len();
+                tree.labels.extend_from_slice(&entries[low].key[depth..end]);
+                let label = Range::new(label, tree.labels.len());
+                tree.nodes.push(Node { label, ..Node::default() });
+                tree.first.push(byte);
+                pending.push((low, next, end));
+                low = next;
+            }
+            tree.nodes[at].children = Range::new(children, tree.nodes.len());
+            at += 1;
+        }
+        tree
+    }
+
+    fn collect<'t, const FOLD: bool>(&'t self, path: &[u8], lists: &mut SmallVec<[&'t [u32]; 8]>) {
+        let Some(mut node) = self.nodes.first() else { return };
+        let mut rest = path;
+        loop {
+            let prefix = node.prefix.of(&self.ranks);
+            if !prefix.is_empty() {
+                lists.push(prefix);
+            }
+            let Some(&byte) = rest.first() else {
+                let exact = node.exact.of(&self.ranks);
+                if !exact.is_empty() {
+                    lists.push(exact);
+                }
+                return;
+            };
+            let byte = if FOLD { byte.to_ascii_lowercase() } else { byte };
+            let Some(child) = memchr::memchr(byte, node.children.of(&self.first)) else { return };
+            node = &self.nodes[node.children.start as usize + child];
+            let label = node.label.of(&self.labels);
+            let Some((begin, after)) = rest.split_at_checked(label.len()) else { return };
+            let same = if FOLD { begin.eq_ignore_ascii_case(label) } else { begin == label };
+            if !same {
+                return;
+            }
+            rest = after;
+        }
+    }
+}
+
+/// How many bytes two texts have in common at their start.
+fn shared(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests;

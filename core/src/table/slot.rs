@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stable numbers for listeners, routes and clusters: handed out when an object is first compiled,
+//! kept while any table that somebody may still serve has them, freed after.
+//!
+//! A number that was freed is not handed out again before every other number has been: counters,
+//! histograms and logs of a new object never continue an old one's, unless the process has seen
+//! [`SLOTS_MAX`] objects of that kind; then the number that has been free for longest comes back.
+
+use std::borrow::Borrow;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::CompileError;
+use crate::limits::SLOTS_MAX;
+use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
+
+/// The numbers in use. The sync side owns one for the life of the process.
+#[derive(Debug, Default)]
+pub struct Slots {
+    listeners: Space<Ref>,
+    routes: Space<Ref>,
+    clusters: Space<Arc<str>>,
+}
+
+impl Slots {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Frees what no table of generation `oldest` or later has. Call it when every worker has
+    /// acknowledged `oldest` and the tables before it are dropped; the table given to the next
+    /// [`super::compile`] as `previous` is of generation `oldest` or later.
+    pub fn release(&mut self, oldest: Generation) {
+        self.listeners.release(oldest);
+        self.routes.release(oldest);
+        self.clusters.release(oldest);
+    }
+
+    /// The object that has a route's slot, if any.
+    pub fn route_object(&self, slot: RouteSlot) -> Option<&Ref> {
+        self.routes.key(slot.0)
+    }
+
+    /// The name of the cluster that has a slot, if any.
+    pub fn cluster_name(&self, slot: ClusterSlot) -> Option<&Arc<str>> {
+        self.clusters.key(slot.0)
+    }
+
+    pub(super) fn listener(
+        &mut self,
+        object: &Ref,
+        now: Generation,
+    ) -> Result<ListenerSlot, CompileError> {
+        self.listeners.take(object, now).map(ListenerSlot).ok_or(CompileError::Slots("listeners"))
+    }
+
+    pub(super) fn route(
+        &mut self,
+        object: &Ref,
+        now: Generation,
+    ) -> Result<RouteSlot, CompileError> {
+        self.routes.take(object, now).map(RouteSlot).ok_or(CompileError::Slots("routes"))
+    }
+
+    pub(super) fn cluster(
+        &mut self,
+        name: &Arc<str>,
+        now: Generation,
+    ) -> Result<ClusterSlot, CompileError> {
+        self.clusters.take(name, now).map(ClusterSlot).ok_or(CompileError::Slots("clusters"))
+    }
+
+    /// The slot of a cluster that has one.
+    pub(super) fn cluster_slot(&self, name: &str) -> Option<ClusterSlot> {
+        self.clusters.by_key.get(name).copied().map(ClusterSlot)
+    }
+
+    /// Keeps the slot of a route that a new table takes over from the one before.
+    pub(super) fn keep_route(&mut self, slot: RouteSlot, now: Generation) {
+        self.routes.keep(slot.0, now);
+    }
+
+    /// One more than the highest route slot ever handed out.
+    pub(super) fn routes_end(&self) -> usize {
+        self.routes.entries.len()
+    }
+
+    /// One more than the highest cluster slot ever handed out.
+    pub(super) fn clusters_end(&self) -> usize {
+        self.clusters.entries.len()
+    }
+}
+
+/// One kind of numbers.
+#[derive(Debug)]
+struct Space<K> {
+    by_key: HashMap<K, u32, FixedState>,
+    /// By number: whose it is and the newest generation that has it; `None` where free.
+    entries: Vec<Option<(K, Generation)>>,
+    /// Freed numbers, the longest free first.
+    free: VecDeque<u32>,
+    max: usize,
+}
+
+impl<K> Default for Space<K> {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::default(),
+            entries: Vec::new(),
+            free: VecDeque::new(),
+            max: SLOTS_MAX,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Space<K> {
+    /// The key's number, a new one where it has none. `None` when all are in use.
+    fn take<Q>(&mut self, key: &Q, now: Generation) -> Option<u32>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K>,
+    {
+        if let Some(&slot) = self.by_key.get(key) {
+            self.keep(slot, now);
+            return Some(slot);
+        }
+        let slot = if self.entries.len() < self.max {
+            self.entries.push(None);
+            (self.entries.len() - 1) as u32
+        } else {
+            self.free.pop_front()?
+        };
+        let key = key.to_owned();
+        self.entries[slot as usize] = Some((key.clone(), now));
+        self.by_key.insert(key, slot);
+        Some(slot)
+    }
+
+    fn keep(&mut self, slot: u32, now: Generation) {
+        let entry = self.entries[slot as usize].as_mut();
+        debug_assert!(entry.is_some(), "a table kept a slot that was released");
+        if let Some((_, newest)) = entry {
+            *newest = now.max(*newest);
+        }
+    }
+
+    fn key(&self, slot: u32) -> Option<&K> {
+        self.entries.get(slot as usize)?.as_ref().map(|(key, _)| key)
+    }
+
+    fn release(&mut self, oldest: Generation) {
+        for (slot, entry) in self.entries.iter_mut().enumerate() {
+            if let Some((key, _)) = entry.take_if(|(_, newest)| *newest < oldest) {
+                self.by_key.remove(&key);
+                self.free.push_back(slot as u32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
