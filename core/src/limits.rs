@@ -51,6 +51,8 @@ pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting depth of one object's document.
 pub const OBJECT_DEPTH_MAX: usize = 64;
+/// Values (scalars, lists and maps) in one object's document, each use of a YAML alias counted anew.
+pub const OBJECT_NODES_MAX: usize = 100_000;
 /// Bytes of a compiled regular expression.
 pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * 1024;
 /// Characters of a regular expression as written.

@@ -100,3 +100,78 @@ impl Problems {
         self.0.extend(other.0);
     }
 }
+
+/// Mistakes in what was written, found while reading it.
+impl Problems {
+    fn decode(
+        &mut self,
+        object: &Ref,
+        path: String,
+        (severity, reason): (Severity, &'static str),
+        message: String,
+        help: Option<String>,
+    ) {
+        self.push(Problem { object: object.clone(), path, severity, reason, message, help });
+    }
+
+    pub(crate) fn wrong_type(
+        &mut self,
+        object: &Ref,
+        path: String,
+        expected: &str,
+        found: &str,
+        help: Option<String>,
+    ) {
+        let message = format!("expected {expected}, found {found}");
+        self.decode(object, path, (Severity::Error, "WrongType"), message, help);
+    }
+
+    pub(crate) fn missing_field(&mut self, object: &Ref, path: String, name: &str) {
+        let message = format!("the required field `{name}` is missing");
+        self.decode(object, path, (Severity::Error, "MissingField"), message, None);
+    }
+
+    pub(crate) fn unknown_field(
+        &mut self,
+        object: &Ref,
+        path: String,
+        name: &str,
+        near: Option<&str>,
+    ) {
+        let message = format!("unknown field `{name}` is ignored");
+        let help = near.map(|near| format!("did you mean `{near}`?"));
+        self.decode(object, path, (Severity::Warning, "UnknownField"), message, help);
+    }
+
+    pub(crate) fn dead_field(&mut self, object: &Ref, path: String, name: &str, why: &str) {
+        let message = format!("`{name}` has no effect");
+        self.decode(object, path, (Severity::Warning, "NoEffect"), message, Some(why.into()));
+    }
+
+    pub(crate) fn bad_choice(
+        &mut self,
+        object: &Ref,
+        path: String,
+        found: &str,
+        choices: &[&str],
+        near: Option<&str>,
+    ) {
+        let message = format!("`{found}` is not one of {}", choices.join(", "));
+        let help = near.map(|near| format!("did you mean `{near}`?"));
+        self.decode(object, path, (Severity::Error, "BadValue"), message, help);
+    }
+
+    pub(crate) fn bad_value(&mut self, object: &Ref, path: String, message: String) {
+        self.decode(object, path, (Severity::Error, "BadValue"), message, None);
+    }
+
+    pub(crate) fn bad_base64(&mut self, object: &Ref, path: String) {
+        self.bad_value(object, path, "the value is not base64".into());
+    }
+
+    pub(crate) fn module_without_meaning(&mut self, object: &Ref) {
+        let message = format!("a Module named `{}` has no effect", object.name);
+        let help = "the only Module that is read is named `ambassador`".to_owned();
+        self.decode(object, String::new(), (Severity::Warning, "NoEffect"), message, Some(help));
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Resolvers: how service names become endpoints.
+
+use super::decode::record;
+
+record! {
+    /// By DNS: the Service's ClusterIP.
+    pub struct KubernetesServiceResolver {}
+}
+
+record! {
+    /// By the Service's endpoints.
+    pub struct KubernetesEndpointResolver {}
+}
+
+record! {
+    pub struct ConsulResolver {
+        pub address: Option<String>,
+        pub datacenter: Option<String>,
+    }
+}
