@@ -7,3 +7,6 @@ pub mod log;
 pub mod progress;
 pub mod publish;
 pub mod watch;
+
+#[cfg(test)]
+mod scratch;

@@ -2,3 +2,4 @@
 //! Where configuration and endpoints come from.
 
 pub mod dns;
+pub mod file;
