@@ -45,8 +45,10 @@ pub enum Underscores {
 #[serde(rename_all = "snake_case")]
 pub enum AccessLog {
     Text(Format),
-    /// Keys in order.
+    /// Keys in order; every value a string, `-` where it is missing (Envoy's `json_format`).
     Json(Vec<(Box<str>, Format)>),
+    /// Keys in order; numbers stay numbers, what is missing is null (`typed_json_format`).
+    TypedJson(Vec<(Box<str>, Format)>),
 }
 
 fn whole_ms<S: serde::Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {

@@ -184,6 +184,12 @@ impl Histogram {
         ((8 + step + 1) << (octave - 3)) - 1
     }
 
+    /// The value that stands for all those of a bucket.
+    pub fn bucket_middle(bucket: usize) -> u64 {
+        let low = bucket.checked_sub(1).map_or(0, |below| Self::bucket_max(below) + 1);
+        low + (Self::bucket_max(bucket) - low) / 2
+    }
+
     pub fn record(&self, us: u64) {
         add(&self.buckets[Self::bucket(us)], 1);
         add(&self.sum_us, us);
