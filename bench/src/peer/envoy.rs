@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Envoy: one worker, circuit breakers out of the way, nothing computed that the scenario does not ask
+//! for (no per-request stats of the router, no x-envoy headers, no request id unless it is work).
+
+use serde_json::{Value, json};
+
+use super::Setup;
+use crate::scenario::{Work, route_prefix};
+
+pub(super) fn configuration(setup: &Setup) -> String {
+    let address =
+        |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    let gateway = setup.work == Work::Gateway;
+    let many = 1_000_000;
+    json!({
+        "static_resources": {
+            "listeners": [{
+                "name": "in",
+                "address": address(setup.listen),
+                "tcp_backlog_size": 4096,
+                "filter_chains": [{"filters": [{
+                    "name": "http",
+                    "typed_config": {
+                        "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
+                        "stat_prefix": "in",
+                        "codec_type": "HTTP1",
+                        "use_remote_address": gateway,
+                        "skip_xff_append": !gateway,
+                        "generate_request_id": gateway,
+                        "route_config": {"virtual_hosts": [
+                            {"name": "all", "domains": ["*"], "routes": routes(setup.work)},
+                        ]},
+                        "http_filters": [{
+                            "name": "router",
+                            "typed_config": {
+                                "@type": format!("{FILTERS}.http.router.v3.Router"),
+                                "dynamic_stats": false,
+                                "suppress_envoy_headers": true,
+                            },
+                        }],
+                    },
+                }]}],
+            }],
+            "clusters": [{
+                "name": "up",
+                "type": "STATIC",
+                "circuit_breakers": {"thresholds": [{
+                    "max_connections": many,
+                    "max_pending_requests": many,
+                    "max_requests": many,
+                }]},
+                "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [
+                    {"endpoint": {"address": address(setup.back_end)}},
+                ]}]},
+            }],
+        },
+    })
+    .to_string()
+}
+
+fn routes(work: Work) -> Vec<Value> {
+    let plain = |prefix: &str| json!({"match": {"prefix": prefix}, "route": {"cluster": "up"}});
+    let set = |name: &str, value: &str| {
+        json!({
+            "header": {"key": name, "value": value},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        })
+    };
+    match work {
+        Work::Forward => vec![plain("/")],
+        Work::Gateway => vec![json!({
+            "match": {"prefix": "/api/"},
+            "route": {"cluster": "up", "prefix_rewrite": "/"},
+            "request_headers_to_add": [set("x-tenant", "bench")],
+            "request_headers_to_remove": ["x-debug"],
+            "response_headers_to_add": [set("x-version", "2"), set("x-frame-options", "DENY")],
+            "response_headers_to_remove": ["x-powered-by"],
+        })],
+        Work::Routes(count) => (0..count).map(|index| plain(&route_prefix(index))).collect(),
+    }
+}
+
+const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";

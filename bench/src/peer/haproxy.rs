@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//! HAProxy: one thread, upstream connections shared by all clients, many prefixes through a map.
+
+use super::Setup;
+use crate::scenario::{Work, route_prefix};
+
+pub(super) fn configuration(setup: &Setup) -> String {
+    let Setup { listen, back_end, dir, .. } = setup;
+    let rules = match setup.work {
+        Work::Forward => "default_backend up\n".to_owned(),
+        Work::Gateway => format!("{GATEWAY}use_backend up\n"),
+        Work::Routes(_) => {
+            let map = dir.join("routes.map");
+            let find = format!("path,map_beg({})", map.display());
+            format!(
+                "http-request deny deny_status 404 unless {{ {find} -m found }}\nuse_backend %[{find}]\n"
+            )
+        }
+    };
+    let id = match setup.work {
+        Work::Gateway => "unique-id-format %{+X}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid\n",
+        Work::Forward | Work::Routes(_) => "",
+    };
+    format!(
+        "global
+nbthread 1
+maxconn 8192
+defaults
+mode http
+timeout client 3600s
+timeout server 3600s
+timeout connect 5s
+timeout http-keep-alive 3600s
+option http-keep-alive
+option redispatch
+http-reuse always
+{id}frontend in
+bind 127.0.0.1:{listen} backlog 4096
+{rules}backend up
+server null 127.0.0.1:{back_end} pool-purge-delay 3600s
+"
+    )
+}
+
+/// The prefixes, all of the same back end; anything else is answered 404 below.
+pub(super) fn routes(setup: &Setup) -> String {
+    match setup.work {
+        Work::Forward | Work::Gateway => String::new(),
+        Work::Routes(count) => {
+            (0..count).map(|index| format!("{} up\n", route_prefix(index))).collect()
+        }
+    }
+}
+
+/// The prefix is cut by length: cheaper than a regular expression.
+const GATEWAY: &str = "http-request deny deny_status 404 unless { path_beg /api/ }
+http-request set-path %[path,bytes(4)]
+option forwardfor
+unique-id-header X-Request-Id
+http-request set-header X-Forwarded-Proto http
+http-request set-header X-Tenant bench
+http-request del-header X-Debug
+http-response del-header X-Powered-By
+http-response set-header X-Version 2
+http-response set-header X-Frame-Options DENY
+";

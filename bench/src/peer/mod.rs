@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The proxies compared. Each gets the best honest configuration for one worker that its own
+//! documentation gives: keep-alive to the back end without limits, no access log, buffers that fit.
+//! One file per proxy, a pure function from [`Setup`] to configuration text.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use crate::cpu;
+use crate::scenario::Work;
+
+mod envoy;
+mod haproxy;
+mod nginx;
+mod ringway;
+
+/// How long a proxy may take from its start to its first connection, with the largest configuration.
+const START_TIME: Duration = Duration::from_secs(60);
+const STOP_TIME: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Peer {
+    Ringway,
+    Nginx,
+    Haproxy,
+    Envoy,
+    /// Copies bytes and knows no HTTP: the floor of what a proxy can cost here.
+    Relay,
+}
+
+/// What a proxy is to do, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) listen: u16,
+    pub(crate) admin: u16,
+    pub(crate) back_end: u16,
+    pub(crate) work: Work,
+    /// A folder of its own, which exists.
+    pub(crate) dir: PathBuf,
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ringway => "ringway",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Relay => "relay",
+        }
+    }
+
+    /// Whether this peer can do this work at all.
+    pub(crate) fn can(self, work: Work) -> bool {
+        self != Self::Relay || work == Work::Forward
+    }
+
+    /// The version that the binary reports, one line.
+    pub(crate) fn version(self, binary: &Path) -> Result<String> {
+        let flag = match self {
+            Self::Nginx | Self::Haproxy => "-v",
+            Self::Ringway | Self::Envoy | Self::Relay => "--version",
+        };
+        let output = Command::new(binary).arg(flag).output();
+        let output = output.with_context(|| format!("running {}", binary.display()))?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        // Envoy: "PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL"; the others name themselves.
+        Ok(match line.split_once("version: ") {
+            Some((_, version)) if self == Self::Envoy => {
+                format!("envoy {}", version.split('/').nth(1).unwrap_or(version))
+            }
+            Some((_, version)) => version.replace('/', " ").trim().to_owned(),
+            None => line.split(" - ").next().unwrap_or(line).trim().to_owned(),
+        })
+    }
+
+    /// Writes the configuration into the folder: the arguments to start with it.
+    fn configure(self, setup: &Setup) -> Result<Vec<String>> {
+        let dir = setup.dir.display();
+        let (files, arguments) = match self {
+            Self::Ringway => {
+                // A folder of its own: this one is watched, and the log is in the other.
+                fs::create_dir_all(setup.dir.join("manifests"))?;
+                let arguments = [
+                    "run",
+                    "--workers",
+                    "1",
+                    "--access-log",
+                    "off",
+                    "--admin-addr",
+                    &format!("127.0.0.1:{}", setup.admin),
+                    "-f",
+                    &format!("{dir}/manifests"),
+                ]
+                .map(str::to_owned);
+                (vec![("manifests/bench.yaml", ringway::manifests(setup))], arguments.to_vec())
+            }
+            Self::Nginx => {
+                fs::create_dir_all(setup.dir.join("tmp"))?;
+                let log = format!("{dir}/error.log");
+                let arguments =
+                    ["-p", &format!("{dir}"), "-e", &log, "-c", &format!("{dir}/nginx.conf")]
+                        .map(str::to_owned);
+                (vec![("nginx.conf", nginx::configuration(setup))], arguments.to_vec())
+            }
+            Self::Haproxy => {
+                let arguments = ["-db", "-f", &format!("{dir}/haproxy.cfg")].map(str::to_owned);
+                let files = vec![
+                    ("haproxy.cfg", haproxy::configuration(setup)),
+                    ("routes.map", haproxy::routes(setup)),
+                ];
+                (files, arguments.to_vec())
+            }
+            Self::Envoy => {
+                let arguments = [
+                    "--concurrency",
+                    "1",
+                    "--disable-hot-restart",
+                    "--log-level",
+                    "error",
+                    "-c",
+                    &format!("{dir}/envoy.json"),
+                ]
+                .map(str::to_owned);
+                (vec![("envoy.json", envoy::configuration(setup))], arguments.to_vec())
+            }
+            Self::Relay => {
+                let arguments = [
+                    "relay",
+                    "--listen",
+                    &format!("127.0.0.1:{}", setup.listen),
+                    "--upstream",
+                    &format!("127.0.0.1:{}", setup.back_end),
+                ]
+                .map(str::to_owned);
+                (Vec::new(), arguments.to_vec())
+            }
+        };
+        for (name, text) in files {
+            fs::write(setup.dir.join(name), text).with_context(|| format!("writing {name}"))?;
+        }
+        Ok(arguments)
+    }
+
+    /// Starts the proxy on one core and waits until it takes connections.
+    pub(crate) fn start(self, binary: &Path, setup: &Setup, core: usize) -> Result<Running> {
+        let output = setup.dir.join("output.log");
+        let log = fs::File::create(&output).context("creating a log")?;
+        let mut command = Command::new(binary);
+        command
+            .args(self.configure(setup)?)
+            .env("AMBASSADOR_ENVOY_BIND_ADDRESS", "127.0.0.1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0);
+        cpu::pin_child(&mut command, core);
+        let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
+        let mut running = Running { child, listen: setup.listen };
+        let until = Instant::now() + START_TIME;
+        while TcpStream::connect(("127.0.0.1", setup.listen)).is_err() {
+            let ended = running.child.try_wait()?;
+            if ended.is_some() || Instant::now() > until {
+                let said = fs::read_to_string(&output).unwrap_or_default();
+                let said: Vec<_> = said.lines().rev().take(5).collect();
+                bail!("{} does not start: {}", self.name(), said.join(" | "));
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(running)
+    }
+}
+
+/// A proxy at work; ends with this value.
+pub(crate) struct Running {
+    pub(crate) listen: u16,
+    child: Child,
+}
+
+impl Running {
+    /// The proxy's processes, children included.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        cpu::family(self.child.id())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let group = -(self.child.id() as i32);
+        // SAFETY: plain system calls; the group is the child's own, made when it was started.
+        unsafe { libc::kill(group, libc::SIGTERM) };
+        let until = Instant::now() + STOP_TIME;
+        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
+            sleep(Duration::from_millis(5));
+        }
+        // SAFETY: as above; whoever of the group is left.
+        unsafe { libc::kill(group, libc::SIGKILL) };
+        // Nothing is left to be done when the child cannot be waited for.
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests;

