@@ -21,6 +21,8 @@ use crate::wire::HeadView;
 mod compile;
 mod guard;
 mod host;
+#[cfg(any(test, feature = "oracle"))]
+pub mod oracle;
 mod path;
 mod predicate;
 mod slot;
