@@ -6,6 +6,7 @@ pub mod admin;
 pub mod log;
 pub mod progress;
 pub mod publish;
+pub mod sample;
 pub mod watch;
 
 #[cfg(test)]

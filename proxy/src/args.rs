@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the user typed, and what the environment says: flag over `RINGWAY_<FLAG>` over Emissary's
+//! variable over default.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Parser, Subcommand, ValueEnum};
+use ringway_core::limits;
+use ringway_core::snapshot::{ServiceResolution, Settings};
+use ringway_sync::log::{Level, Style};
+
+/// An API gateway that serves Emissary-ingress manifests with a data plane of its own.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Serve a folder of manifests; changes in it are served as they happen
+    Run(Run),
+    /// Serve sample manifests in front of built-in back ends, to try things out
+    Demo(Demo),
+    /// Say what is wrong with a folder of manifests (exit status 0: nothing, 1: something is
+    /// refused, 2: it cannot be read)
+    Check(Check),
+    /// Say which route a request would take, and why not the others
+    Explain(Explain),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Folder of manifests (.yaml, .yml, .json; subfolders included), or a single file
+    #[arg(short, long = "file", value_name = "DIR", env = "RINGWAY_FILE")]
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) meaning: Meaning,
+    #[command(flatten)]
+    pub(crate) process: Process,
+    /// Say in the body of a 404 that no route took the request, and how to find out why
+    #[arg(long, env = "RINGWAY_HELPFUL_404", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", action = clap::ArgAction::Set, hide_possible_values = true)]
+    pub(crate) helpful_404: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Folder to write the sample manifests to; files that are there already are left alone
+    #[arg(long, value_name = "DIR", default_value = "ringway-demo", env = "RINGWAY_DIR")]
+    pub(crate) dir: PathBuf,
+    /// Port that the gateway listens on
+    #[arg(long, value_name = "PORT", default_value_t = 8080, env = "RINGWAY_PORT")]
+    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// Folder of manifests (.yaml, .yml, .json; subfolders included), or a single file
+    #[arg(short, long = "file", value_name = "DIR", env = "RINGWAY_FILE")]
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) meaning: Meaning,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Exit with 1 for warnings too
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// Method of the request
+    pub(crate) method: String,
+    /// URL of the request, as `http://shop.example/cart?x=1`
+    pub(crate) url: String,
+    /// A header of the request, as `x-user: a`; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Compile this folder and ask it, instead of a running gateway
+    #[arg(short, long = "file", value_name = "DIR", conflicts_with = "admin")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Admin port of the running gateway
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8877",
+        env = "RINGWAY_ADMIN"
+    )]
+    pub(crate) admin: String,
+    /// Port of the listener that takes the request (default: the URL's port if a listener has it,
+    /// else the first listener)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) meaning: Meaning,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+/// What changes the meaning of manifests.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Meaning {
+    /// Without any Listener: listen on 8080 (and 8443) as Emissary's quick start does
+    #[arg(long, env = "RINGWAY_DEFAULT_LISTENERS", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", action = clap::ArgAction::Set, hide_possible_values = true)]
+    pub(crate) default_listeners: bool,
+    /// How a Service is reached that no resolver is named for: its endpoints directly, or its
+    /// name by DNS (Emissary's way)
+    #[arg(long, value_enum, default_value_t = Resolution::Endpoints,
+          env = "RINGWAY_SERVICE_RESOLUTION")]
+    pub(crate) service_resolution: Resolution,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resolution {
+    Endpoints,
+    Dns,
+}
+
+/// How the process runs.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Process {
+    /// Address of the admin port: health, metrics, diagnostics [default: 127.0.0.1:8877]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "RINGWAY_ADMIN_ADDR")]
+    pub(crate) admin_addr: Option<SocketAddr>,
+    /// Worker threads [default: one per CPU that the process may use]
+    #[arg(long, value_name = "N", env = "RINGWAY_WORKERS")]
+    pub(crate) workers: Option<usize>,
+    /// I/O driver of the workers; auto is io_uring where the kernel allows it
+    #[arg(long, value_enum, default_value_t = IoBackend::Auto, env = "RINGWAY_IO_BACKEND")]
+    pub(crate) io_backend: IoBackend,
+    /// Access log on standard output [default: text, or as the Module says]
+    #[arg(long, value_enum, value_name = "FORM", env = "RINGWAY_ACCESS_LOG")]
+    pub(crate) access_log: Option<AccessLog>,
+    /// Requests in flight may take this long to finish after SIGTERM, as 90s, 10m [default: 600s]
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "RINGWAY_DRAIN_TIME")]
+    pub(crate) drain_time: Option<Duration>,
+    /// Go on accepting for this long after SIGTERM, while load balancers take notice
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s",
+          env = "RINGWAY_SHUTDOWN_DELAY")]
+    pub(crate) shutdown_delay: Duration,
+    /// Pin each worker to a CPU (--pin=false does not)
+    #[arg(long, env = "RINGWAY_PIN", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "true", action = clap::ArgAction::Set, hide_possible_values = true,
+          overrides_with = "no_pin")]
+    pub(crate) pin: bool,
+    /// Leave it to the kernel which CPU a worker runs on
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+    /// Name servers and search domains, in the form of /etc/resolv.conf
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/etc/resolv.conf",
+        env = "RINGWAY_RESOLV_CONF"
+    )]
+    pub(crate) resolv_conf: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IoBackend {
+    Auto,
+    #[value(name = "io_uring", alias = "io-uring")]
+    IoUring,
+    Epoll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessLog {
+    Off,
+    Text,
+    Json,
+}
+
+/// Emissary's environment, as far as it concerns a folder of manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Environment {
+    pub(crate) settings: Settings,
+    pub(crate) admin: SocketAddr,
+    pub(crate) workers: Option<usize>,
+    pub(crate) drain_time: Duration,
+    pub(crate) log: (Style, Level),
+    /// What was set but has no effect, or could not be read: one line each.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// Variables of Emissary that need nothing here.
+const WITHOUT_EFFECT: [&str; 13] = [
+    "AGENT_CONFIG_RESOURCE_NAME",
+    "AMBASSADOR_AMBEX_NO_RATELIMIT",
+    "AMBASSADOR_AMBEX_SNAPSHOT_COUNT",
+    "AMBASSADOR_CONFIG_BASE_DIR",
+    "AMBASSADOR_DIAGD_BIND_PORT",
+    "AMBASSADOR_EDS_BYPASS",
+    "AMBASSADOR_ENVOY_BASE_ID",
+    "AMBASSADOR_FAST_RECONFIGURE",
+    "AMBASSADOR_FORCE_SECRET_VALIDATION",
+    "AMBASSADOR_RECONFIG_MAX_DELAY",
+    "AMBASSADOR_SNAPSHOT_COUNT",
+    "AMBASSADOR_UPDATE_MAPPING_STATUS",
+    "SCOUT_DISABLE",
+];
+
+/// The admin port of a standalone gateway.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8877);
+
+impl Environment {
+    /// Reads the variables through `get`.
+    pub(crate) fn read(get: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let mut remarks = Vec::new();
+        for name in WITHOUT_EFFECT {
+            if get(name).is_some() {
+                remarks.push(format!("{name} has no effect: nothing here needs it"));
+            }
+        }
+        let mut settings = Settings::default();
+        if let Some(id) = get("AMBASSADOR_ID") {
+            settings.ambassador_id = id.into();
+        }
+        if let Some(namespace) = get("AMBASSADOR_NAMESPACE") {
+            settings.namespace = namespace.into();
+        }
+        settings.single_namespace = get("AMBASSADOR_SINGLE_NAMESPACE").is_some_and(truthy);
+        settings.strict_selectors = !get("DISABLE_STRICT_LABEL_SELECTORS").is_some_and(truthy);
+        let bind = "AMBASSADOR_ENVOY_BIND_ADDRESS";
+        if let Some(address) = parsed(bind, get(bind), "0.0.0.0", &mut remarks) {
+            settings.bind_address = address;
+        }
+        let name = "AMBASSADOR_HEALTHCHECK_BIND_ADDRESS";
+        let admin_ip = parsed(name, get(name), "127.0.0.1", &mut remarks);
+        let name = "AMBASSADOR_HEALTHCHECK_BIND_PORT";
+        let admin_port = parsed(name, get(name), "8877", &mut remarks);
+        let name = "ENVOY_CONCURRENCY";
+        let workers = parsed(name, get(name), "one per CPU", &mut remarks);
+        let name = "AMBASSADOR_DRAIN_TIME";
+        let drain_s = parsed(name, get(name), "600", &mut remarks);
+        let level = get("AES_LOG_LEVEL").map(|name| (Level::parse(&name), name));
+        if let Some((None, name)) = &level {
+            remarks.push(format!("AES_LOG_LEVEL={name} is not a log level: using info"));
+        }
+        let json = get("AMBASSADOR_JSON_LOGGING").is_some_and(truthy);
+        let debug = get("AMBASSADOR_DEBUG").is_some();
+        let default_level = if debug { Level::Debug } else { Level::Info };
+        Self {
+            settings,
+            admin: SocketAddr::new(
+                admin_ip.unwrap_or(ADMIN.ip()),
+                admin_port.unwrap_or(ADMIN.port()),
+            ),
+            workers,
+            drain_time: drain_s.map_or(limits::DRAIN_TIME, Duration::from_secs),
+            log: (
+                if json { Style::Json } else { Style::Text },
+                level.and_then(|(level, _)| level).unwrap_or(default_level),
+            ),
+            remarks,
+        }
+    }
+}
+
+/// A variable's value; what cannot be read is remarked on.
+fn parsed<T: std::str::FromStr>(
+    name: &str,
+    text: Option<String>,
+    default: &str,
+    remarks: &mut Vec<String>,
+) -> Option<T> {
+    let text = text?;
+    let value = text.trim().parse().ok();
+    if value.is_none() {
+        remarks.push(format!("{name}={text} cannot be read: using {default}"));
+    }
+    value
+}
+
+fn truthy(text: String) -> bool {
+    !matches!(text.to_ascii_lowercase().as_str(), "0" | "f" | "false" | "n" | "no" | "off")
+}
+
+impl Meaning {
+    /// What the manifests mean under these flags and that environment.
+    pub(crate) fn settings(&self, environment: &Environment) -> Settings {
+        let mut settings = environment.settings.clone();
+        settings.default_listeners = self.default_listeners;
+        settings.service_resolution = match self.service_resolution {
+            Resolution::Endpoints => ServiceResolution::Endpoints,
+            Resolution::Dns => ServiceResolution::Dns,
+        };
+        settings
+    }
+}
+
+/// `500ms`, `10s`, `5m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "write it as 500ms, 10s, 5m or 1h".to_owned())?;
+    let ms = match &text[digits.len()..] {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        unit => return Err(format!("unknown unit `{unit}`: use ms, s, m or h")),
+    };
+    ms.map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests;
