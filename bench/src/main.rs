@@ -63,7 +63,11 @@ struct Places {
     #[arg(long, default_value = "target/release/ringway")]
     ringway: PathBuf,
     /// Which proxies.
-    #[arg(long, value_delimiter = ',', default_value = "ringway,nginx,haproxy,envoy,relay")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "ringway,nginx,nginx-debian,haproxy,envoy,relay"
+    )]
     peers: Vec<Peer>,
 }
 
@@ -75,7 +79,7 @@ struct Compare {
     /// Interleaved rounds; the figure is their median.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Seconds of each measured window [default: 5, quick: 1.5].
+    /// Seconds of each measured window [default: 5, quick: 1].
     #[arg(long)]
     seconds: Option<f64>,
     /// Names of scenarios [default: all, or the quick ones].
@@ -135,11 +139,11 @@ fn main() -> Result<()> {
 }
 
 fn compare(arguments: Compare) -> Result<()> {
-    let seconds = arguments.seconds.unwrap_or(if arguments.quick { 1.5 } else { 5.0 });
+    let seconds = arguments.seconds.unwrap_or(if arguments.quick { 1.0 } else { 5.0 });
     compare::run(&compare::Options {
         quick: arguments.quick,
         rounds: usize::from(arguments.rounds),
-        warm_up: duration(if arguments.quick { 0.4 } else { 1.0 })?,
+        warm_up: duration(if arguments.quick { 0.3 } else { 1.0 })?,
         window: duration(seconds)?,
         scenarios: arguments.scenario,
         peers: arguments.places.peers,

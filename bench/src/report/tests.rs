@@ -36,7 +36,8 @@ fn report(rows: Vec<Row>) -> Report {
 fn figures_are_per_processor_second_and_ratios_to_the_same_run() {
     let report = report(vec![
         row("ringway", &[sample(3_000, 0), sample(1_000, 0), sample(2_000, 0)]),
-        row("nginx", &[sample(1_000, 0)]),
+        row("nginx", &[sample(500, 0)]),
+        row("nginx-debian", &[sample(1_000, 0)]),
         row("relay", &[sample(50_000, 0)]),
     ]);
     let text = report.markdown();
