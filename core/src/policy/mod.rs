@@ -10,3 +10,6 @@ pub mod pattern;
 pub mod redirect;
 pub mod rewrite;
 pub mod timeouts;
+
+#[cfg(test)]
+pub(crate) mod sample;
