@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::name::Ref;
+use crate::name::{Kind, Ref};
 
 /// How much a problem matters, most serious first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -173,5 +173,62 @@ impl Problems {
         let message = format!("a Module named `{}` has no effect", object.name);
         let help = "the only Module that is read is named `ambassador`".to_owned();
         self.decode(object, String::new(), (Severity::Warning, "NoEffect"), message, Some(help));
+    }
+}
+
+/// Why a document, or an item of one, is not an object that anybody could name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mistake {
+    pub reason: &'static str,
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl Mistake {
+    fn new(reason: &'static str, message: String, help: Option<String>) -> Self {
+        Self { reason, message, help }
+    }
+
+    pub(crate) fn syntax(message: &str) -> Self {
+        Self::new("Syntax", format!("the document does not parse: {message}"), None)
+    }
+
+    pub(crate) fn not_an_object(found: &str) -> Self {
+        let help = "an object begins with `apiVersion:` and `kind:`".to_owned();
+        Self::new("NotAnObject", format!("expected an object, found {found}"), Some(help))
+    }
+
+    pub(crate) fn no_kind() -> Self {
+        let help = "an object begins with `apiVersion:` and `kind:`".to_owned();
+        Self::new("NotAnObject", "the object has no `kind`".into(), Some(help))
+    }
+
+    pub(crate) fn unknown_kind(api_version: &str, kind: &str, near: Option<&str>) -> Self {
+        let help = near.map(|near| {
+            if near == kind {
+                "the versions are getambassador.io/v3alpha1, v2 and v1".to_owned()
+            } else {
+                format!("did you mean `{near}`?")
+            }
+        });
+        Self::new("UnknownKind", format!("there is no kind `{kind}` in {api_version}"), help)
+    }
+
+    pub(crate) fn not_in_an_annotation(kind: &str) -> Self {
+        let message = format!("a {kind} cannot be written in an annotation");
+        Self::new("NotInAnAnnotation", message, None)
+    }
+
+    pub(crate) fn no_name(kind: Kind) -> Self {
+        Self::new("MissingName", format!("the {kind} has no `metadata.name`"), None)
+    }
+
+    pub(crate) fn bad_name(kind: Kind, found: &str) -> Self {
+        Self::new("BadName", format!("the name of the {kind} is {found}, not a name"), None)
+    }
+
+    pub(crate) fn bad_namespace(kind: Kind, found: &str) -> Self {
+        Self::new("BadName", format!("the namespace of the {kind} is {found}, not a name"), None)
     }
 }

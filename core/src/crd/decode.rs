@@ -50,16 +50,15 @@ impl fmt::Display for At<'_> {
         if let Some(parent) = self.parent {
             parent.fmt(f)?;
         }
+        let first = self.parent.is_none_or(|p| matches!(p.segment, Segment::Root));
         match self.segment {
             Segment::Root => Ok(()),
-            Segment::Field(name) => {
-                let first = self.parent.is_none_or(|p| matches!(p.segment, Segment::Root));
-                f.write_str(if first { "" } else { "." })?;
-                f.write_str(name)
-            }
+            Segment::Field(name) => write!(f, "{}{name}", if first { "" } else { "." }),
             // A plain word reads as a field; everything else is quoted.
-            Segment::Key(name) if is_plain_word(name) => write!(f, ".{name}"),
-            Segment::Key(name) => write!(f, "[{name:?}]"),
+            Segment::Key(name) => match serde_json::to_string(name) {
+                Ok(quoted) if !is_plain_word(name) => write!(f, "[{quoted}]"),
+                _ => write!(f, "{}{name}", if first { "" } else { "." }),
+            },
             Segment::Item(index) => write!(f, "[{index}]"),
         }
     }
@@ -98,18 +97,13 @@ impl Context {
             match shape.dead.iter().find(|(dead, _)| *dead == name) {
                 Some((_, "")) => {}
                 Some((_, why)) if !value.is_null() => {
-                    self.problems.dead_field(&self.object, at.field(name).to_string(), name, why);
+                    self.problems.dead_field(&self.object, at.key(name).to_string(), name, why);
                 }
                 Some(_) => {}
                 None if shape.open => {}
                 None => {
                     let near = nearest(name, shape.keys.iter().map(|keys| keys[0]));
-                    self.problems.unknown_field(
-                        &self.object,
-                        at.field(name).to_string(),
-                        name,
-                        near,
-                    );
+                    self.problems.unknown_field(&self.object, at.key(name).to_string(), name, near);
                 }
             }
         }

@@ -6,20 +6,24 @@
 
 mod decode;
 pub mod dev_portal;
+pub mod expand;
 pub mod filter;
 pub mod host;
 pub mod ingress;
 mod json;
 pub mod kube;
+mod legacy;
 pub mod listener;
 pub mod mapping;
 pub mod meta;
 pub mod module;
 pub mod node;
+pub mod parse;
 pub mod rate_limit;
 pub mod resolver;
 pub mod services;
 pub mod source;
+pub mod split;
 pub mod tcp_mapping;
 pub mod tls_context;
 
@@ -32,10 +36,11 @@ pub use listener::Listener;
 pub use mapping::Mapping;
 pub use meta::{Dialect, Meta};
 pub use module::Module;
+pub use parse::{File, Options, Parsed, parse};
 pub use rate_limit::RateLimit;
 pub use resolver::{ConsulResolver, KubernetesEndpointResolver, KubernetesServiceResolver};
 pub use services::{AuthService, LogService, RateLimitService, TracingService};
-pub use source::{Document, Origin};
+pub use source::{Diagnostic, Document, Malformed, Origin};
 pub use tcp_mapping::TCPMapping;
 pub use tls_context::TLSContext;
 

@@ -68,6 +68,42 @@ impl<'a> Node<'a> {
         entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
     }
 
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Self> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        entries.iter_mut().find(|(key, _)| key.text == name).map(|(_, value)| value)
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Self> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        let index = entries.iter().position(|(key, _)| key.text == name)?;
+        Some(entries.remove(index).1)
+    }
+
+    /// Adds an entry to a map; it counts as written where the map was.
+    pub(crate) fn insert(&mut self, name: &'static str, value: Value<'a>) {
+        let span = self.span;
+        if let Value::Map(entries) = &mut self.value {
+            entries.push((Key { text: Cow::Borrowed(name), span }, Self::new(span, value)));
+        }
+    }
+
+    /// The values of a map.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Self> {
+        let entries = match &mut self.value {
+            Value::Map(entries) => entries.as_mut_slice(),
+            _ => &mut [],
+        };
+        entries.iter_mut().map(|(_, value)| value)
+    }
+
+    /// The items of a list.
+    pub(crate) fn items_mut(&mut self) -> &mut [Self] {
+        match &mut self.value {
+            Value::Seq(items) => items,
+            _ => &mut [],
+        }
+    }
+
     pub fn as_str(&self) -> Option<&str> {
         match &self.value {
             Value::String(text) => Some(text),

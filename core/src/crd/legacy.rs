@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Older dialects' shapes → v3alpha1's, on the tree, before anything is typed.
+//!
+//! Whatever has an unexpected shape is left as it is: the decoder then says what was expected.
+
+use std::borrow::Cow;
+
+use super::meta::Dialect;
+use super::node::{Key, Node, Span, Value};
+use crate::name::Kind;
+
+/// Normalises an object's spec.
+pub(crate) fn normalise(kind: Kind, dialect: Dialect, spec: &mut Node<'_>) {
+    let old = dialect < Dialect::V3alpha1;
+    if old {
+        rename_v3_fields(spec);
+    }
+    match kind {
+        // An API server does not type a Module's configuration, in no version.
+        Kind::Module => {
+            if let Some(config) = spec.get_mut("config") {
+                module(config);
+            }
+        }
+        Kind::Mapping => {
+            labels(spec);
+            if old {
+                mapping(spec);
+            }
+        }
+        Kind::TCPMapping | Kind::RateLimitService if old => explicit_tls(spec, "service"),
+        Kind::AuthService if old => {
+            explicit_tls(spec, "auth_service");
+            for name in ["allowed_request_headers", "allowed_authorization_headers"] {
+                list(spec, name);
+            }
+            for value in spec.get_mut("add_auth_headers").into_iter().flat_map(Node::values_mut) {
+                if let Value::Bool(flag) = value.value {
+                    value.value = Value::String(Cow::Borrowed(if flag { "true" } else { "false" }));
+                }
+            }
+        }
+        Kind::TLSContext if old => list(spec, "hosts"),
+        Kind::TracingService if old => list(spec, "tag_headers"),
+        _ => {}
+    }
+}
+
+/// v3alpha1 objects that an API server stored as v2: `v3StatsName`, `v3health_checks`.
+fn rename_v3_fields(spec: &mut Node<'_>) {
+    let Value::Map(entries) = &mut spec.value else { return };
+    for index in 0..entries.len() {
+        let Some(name) = entries[index].0.text.strip_prefix("v3").map(snake_case) else { continue };
+        if !name.is_empty() && !entries.iter().any(|(key, _)| key.text == name) {
+            entries[index].0.text = Cow::Owned(name);
+        }
+    }
+}
+
+/// `StatsName` → `stats_name`, `CRLSecret` → `crl_secret`.
+fn snake_case(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len() + 4);
+    for (i, c) in chars.iter().enumerate() {
+        let after_lower = i > 0 && chars[i - 1].is_ascii_lowercase();
+        let before_lower = chars.get(i + 1).is_some_and(char::is_ascii_lowercase);
+        if c.is_ascii_uppercase() && i > 0 && (after_lower || before_lower) {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+fn mapping(spec: &mut Node<'_>) {
+    presence(spec, "headers", "v2BoolHeaders");
+    presence(spec, "query_parameters", "v2BoolQueryParameters");
+    explicit_tls(spec, "service");
+    header_edits(spec);
+    list(spec, "allow_upgrade");
+    if let Some(cors) = spec.get_mut("cors") {
+        cors_lists(cors);
+    }
+    // A v2 Mapping without a host is for all Hosts; since v3alpha1 it would be for none.
+    let written = |name: &str| spec.get(name).is_some_and(|value| !value.is_null());
+    let empty = |name: &str| spec.get(name).and_then(Node::as_str) == Some("");
+    let authority = |name: &str| spec.get(name).is_some_and(|map| map.get(":authority").is_some());
+    if written("hostname") || authority("headers") || authority("regex_headers") {
+        return;
+    }
+    if spec.get("host").and_then(Node::as_str) == Some("_skip_mapping_with_empty_host_") {
+        spec.remove("host");
+    } else if !written("host") || empty("host") {
+        spec.remove("host");
+        spec.insert("hostname", Value::String(Cow::Borrowed("*")));
+    }
+}
+
+fn module(config: &mut Node<'_>) {
+    header_edits(config);
+    if let Some(cors) = config.get_mut("cors") {
+        cors_lists(cors);
+    }
+    if let Some(defaults) = config.get_mut("defaults") {
+        header_edits(defaults);
+        if let Some(mapping) = defaults.get_mut("httpmapping") {
+            header_edits(mapping);
+        }
+    }
+    for domain in config.get_mut("default_labels").into_iter().flat_map(Node::values_mut) {
+        for specifier in domain.get_mut("defaults").into_iter().flat_map(Node::items_mut) {
+            label(specifier);
+        }
+    }
+    if let Some(gzip) = config.get_mut("gzip") {
+        list(gzip, "content_type");
+    }
+}
+
+/// `headers: {x-user: true}` asks for presence; `false` asks for nothing.
+fn presence(spec: &mut Node<'_>, name: &str, present: &'static str) {
+    let Some(map) = spec.get_mut(name) else { return };
+    let Value::Map(entries) = &mut map.value else { return };
+    let mut names = Vec::new();
+    entries.retain(|(key, value)| match value.value {
+        Value::Bool(true) => {
+            names.push(Node::new(key.span, Value::String(key.text.clone())));
+            false
+        }
+        Value::Bool(false) => false,
+        _ => true,
+    });
+    if !names.is_empty() && spec.get(present).is_none() {
+        spec.insert(present, Value::Seq(names));
+    }
+}
+
+/// `tls: true` makes the service https, `tls: false` http, whatever scheme it was written with.
+fn explicit_tls(spec: &mut Node<'_>, service: &str) {
+    let Some(Value::Bool(tls)) = spec.get("tls").map(|tls| &tls.value) else { return };
+    let tls = *tls;
+    spec.remove("tls");
+    let Some(service) = spec.get_mut(service) else { return };
+    if let Value::String(text) = &mut service.value {
+        let bare = text.split_once("://").map_or(&**text, |(_, rest)| rest);
+        *text = Cow::Owned(format!("{}://{bare}", if tls { "https" } else { "http" }));
+    }
+}
+
+fn header_edits(node: &mut Node<'_>) {
+    for name in ["add_request_headers", "add_response_headers"] {
+        let Some(Value::Map(entries)) = node.get_mut(name).map(|map| &mut map.value) else {
+            continue;
+        };
+        for (_, value) in entries {
+            if matches!(value.value, Value::String(_)) {
+                let span = value.span;
+                let text = Node { plain: value.plain, ..Node::new(span, take(&mut value.value)) };
+                let key = Key { text: Cow::Borrowed("value"), span };
+                value.value = Value::Map(vec![(key, text)]);
+            }
+        }
+    }
+    list(node, "remove_request_headers");
+    list(node, "remove_response_headers");
+}
+
+fn cors_lists(cors: &mut Node<'_>) {
+    for name in ["origins", "methods", "headers", "exposed_headers"] {
+        let Some(value) = cors.get_mut(name) else { continue };
+        let Value::String(text) = &value.value else { continue };
+        let span = value.span;
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let items = parts.map(|part| owned(part, span)).collect();
+        value.value = Value::Seq(items);
+    }
+}
+
+/// A lone string → a list of it.
+fn list(node: &mut Node<'_>, name: &str) {
+    if let Some(value) = node.get_mut(name)
+        && matches!(value.value, Value::String(_))
+    {
+        let item = Node { plain: value.plain, ..Node::new(value.span, take(&mut value.value)) };
+        value.value = Value::Seq(vec![item]);
+    }
+}
+
+fn labels(spec: &mut Node<'_>) {
+    for domain in spec.get_mut("labels").into_iter().flat_map(Node::values_mut) {
+        for group in domain.items_mut() {
+            for specifiers in group.values_mut() {
+                specifiers.items_mut().iter_mut().for_each(label);
+            }
+        }
+    }
+}
+
+/// One specifier: a bare word, `{name: {header: …}}` or `{generic_key: text}`.
+fn label(node: &mut Node<'_>) {
+    let span = node.span;
+    let field =
+        |name: &'static str, value: Node<'static>| (Key { text: Cow::Borrowed(name), span }, value);
+    let shape = match &node.value {
+        Value::String(text) => match &**text {
+            name @ ("remote_address" | "source_cluster" | "destination_cluster") => {
+                let key = map(span, vec![field("key", owned(name, span))]);
+                let name = match name {
+                    "remote_address" => "remote_address",
+                    "source_cluster" => "source_cluster",
+                    _ => "destination_cluster",
+                };
+                field(name, key)
+            }
+            value => field("generic_key", map(span, vec![field("value", owned(value, span))])),
+        },
+        Value::Map(entries) if entries.len() == 1 => {
+            let (key, value) = &entries[0];
+            match (&*key.text, value.as_str(), value.get("header").and_then(Node::as_str)) {
+                ("generic_key", Some(text), _) => {
+                    field("generic_key", map(span, vec![field("value", owned(text, span))]))
+                }
+                (name, _, Some(header)) => {
+                    let mut fields = vec![
+                        field("key", owned(name, key.span)),
+                        field("header_name", owned(header, value.span)),
+                    ];
+                    if let Some(Value::Bool(omit)) =
+                        value.get("omit_if_not_present").map(|omit| &omit.value)
+                    {
+                        let omit = Node::new(value.span, Value::Bool(*omit));
+                        fields.push(field("omit_if_not_present", omit));
+                    }
+                    field("request_headers", map(span, fields))
+                }
+                _ => return,
+            }
+        }
+        _ => return,
+    };
+    node.value = Value::Map(vec![shape]);
+}
+
+fn owned(text: &str, span: Span) -> Node<'static> {
+    Node::new(span, Value::String(Cow::Owned(text.to_owned())))
+}
+
+fn map<'a>(span: Span, entries: Vec<(Key<'a>, Node<'a>)>) -> Node<'a> {
+    Node::new(span, Value::Map(entries))
+}
+
+fn take<'a>(value: &mut Value<'a>) -> Value<'a> {
+    std::mem::replace(value, Value::Null)
+}
+
+#[cfg(test)]
+mod tests;
