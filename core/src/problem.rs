@@ -176,6 +176,22 @@ impl Problems {
     }
 }
 
+/// Mistakes between objects of a folder.
+impl Problems {
+    /// A second object of this kind, namespace and name; `first` is the place of the one that
+    /// counts.
+    pub fn duplicate_object(&mut self, object: &Ref, first: &str) {
+        self.push(Problem {
+            object: object.clone(),
+            path: String::new(),
+            severity: Severity::Error,
+            reason: "Duplicate",
+            message: format!("is written twice: the one at {first} counts, this one does not"),
+            help: Some("give it another name, or delete one of them".into()),
+        });
+    }
+}
+
 /// Why a document, or an item of one, is not an object that anybody could name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {

@@ -7,6 +7,7 @@ pub mod log;
 pub mod progress;
 pub mod publish;
 pub mod sample;
+pub mod store;
 pub mod watch;
 
 #[cfg(test)]

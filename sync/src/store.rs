@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Files in, a snapshot out: which object of which file counts.
+//!
+//! A document that does not parse keeps the objects last read from it, and an object that is
+//! refused keeps its last version, except that a refused guard is known to be refused. Of several
+//! objects with one kind, namespace and name the first by path counts; the others are errors.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ringway_core::crd::parse::{File, Options, Parsed, ParsedDocument};
+use ringway_core::crd::source::{self, Diagnostic, Location, Origin, Part};
+use ringway_core::crd::{Meta, Object};
+use ringway_core::limits;
+use ringway_core::name::{Kind, Ref};
+use ringway_core::problem::{Problems, Severity};
+use ringway_core::snapshot::{Settings, Snapshot};
+
+/// What was read, file by file.
+pub struct Store {
+    options: Options,
+    files: BTreeMap<PathBuf, Entry>,
+    /// Who writes each object, first by place.
+    claims: HashMap<Ref, Vec<Claim>>,
+    snapshot: Snapshot,
+    changes: BTreeMap<Ref, Change>,
+}
+
+/// One file.
+#[derive(Default)]
+struct Entry {
+    parsed: File,
+    /// Objects of documents that do not parse any more.
+    kept: Vec<Arc<Object>>,
+}
+
+struct Claim {
+    /// File, and position in it.
+    place: (Arc<str>, usize),
+    written: Written,
+}
+
+enum Written {
+    Object { object: Arc<Object>, has_errors: bool },
+    Refused { meta: Arc<Meta>, origin: Origin },
+}
+
+impl Claim {
+    fn origin(&self) -> &Origin {
+        match &self.written {
+            Written::Object { object, .. } => &object.origin,
+            Written::Refused { origin, .. } => origin,
+        }
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    Added,
+    Changed,
+    Removed,
+}
+
+impl Store {
+    /// `environment` is what `$NAME` in manifests stands for.
+    pub fn new(settings: Settings, environment: BTreeMap<String, String>) -> Self {
+        let options = Options { namespace: Arc::clone(&settings.namespace), environment };
+        Self {
+            options,
+            files: BTreeMap::new(),
+            claims: HashMap::new(),
+            snapshot: Snapshot::new(settings),
+            changes: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a file's text; only documents that were not read before are parsed.
+    pub fn set_file(&mut self, path: &Path, text: &str) {
+        let name = path.to_string_lossy();
+        let before = self.files.remove(path).unwrap_or_default();
+        let parsed = File::parse(&name, text, &self.options, Some(&before.parsed));
+        let kept = kept(&before, &parsed);
+        let mut touched: BTreeSet<Ref> = before.objects().collect();
+        let entry = Entry { parsed, kept };
+        touched.extend(entry.objects());
+        self.claim(&name, &entry, &touched);
+        self.files.insert(path.to_owned(), entry);
+    }
+
+    pub fn remove_file(&mut self, path: &Path) {
+        if let Some(entry) = self.files.remove(path) {
+            let touched = entry.objects().collect();
+            self.claim(&path.to_string_lossy(), &Entry::default(), &touched);
+        }
+    }
+
+    /// Replaces a file's claims to the touched objects, and settles whose version counts.
+    fn claim(&mut self, file: &str, entry: &Entry, touched: &BTreeSet<Ref>) {
+        for name in touched {
+            if let Some(claims) = self.claims.get_mut(name) {
+                claims.retain(|claim| &*claim.place.0 != file);
+            }
+        }
+        let file: Arc<str> = file.into();
+        for (position, (name, written)) in entry.written().enumerate() {
+            if self.claims.len() >= limits::OBJECTS_MAX && !self.claims.contains_key(&name) {
+                continue;
+            }
+            let claim = Claim { place: (Arc::clone(&file), position), written };
+            self.claims.entry(name).or_default().push(claim);
+        }
+        for name in touched {
+            if let Some(claims) = self.claims.get_mut(name) {
+                claims.sort_by(|a, b| a.place.cmp(&b.place));
+            }
+            self.settle(name);
+        }
+    }
+
+    /// Puts the version that counts into the snapshot.
+    fn settle(&mut self, name: &Ref) {
+        let before = self.snapshot.object(name).cloned();
+        let Some(first) = self.claims.get(name).and_then(|claims| claims.first()) else {
+            self.claims.remove(name);
+            self.snapshot.remove(name);
+            if before.is_some() {
+                self.note(name, Change::Removed);
+            }
+            return;
+        };
+        match &first.written {
+            Written::Object { object, .. } => {
+                if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, object)) {
+                    return;
+                }
+                self.snapshot.insert(Arc::clone(object));
+                let change = if before.is_some() { Change::Changed } else { Change::Added };
+                self.note(name, change);
+            }
+            Written::Refused { meta, .. } => {
+                let meta = Arc::clone(meta);
+                if is_guard(name.kind) && before.is_some() {
+                    self.snapshot.remove(name);
+                    self.note(name, Change::Changed);
+                }
+                self.snapshot.refuse(meta);
+            }
+        }
+    }
+
+    fn note(&mut self, name: &Ref, change: Change) {
+        let change = match (self.changes.remove(name), change) {
+            (Some(Change::Added), Change::Removed) => return,
+            (Some(Change::Added), _) => Change::Added,
+            (Some(Change::Removed), Change::Added) => Change::Changed,
+            (_, change) => change,
+        };
+        self.changes.insert(name.clone(), change);
+    }
+
+    /// What happened since the last call.
+    pub fn take_changes(&mut self) -> BTreeMap<Ref, Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Objects in the snapshot of which a part could not be read.
+    pub fn with_errors(&self) -> HashSet<Ref> {
+        let has_errors = |claims: &Vec<Claim>| {
+            let first = claims.first().map(|claim| &claim.written);
+            matches!(first, Some(Written::Object { has_errors: true, .. }))
+        };
+        self.claims.iter().filter(|(_, c)| has_errors(c)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Objects that are refused as they are written now.
+    pub fn refused(&self) -> impl Iterator<Item = &Ref> {
+        self.claims.iter().filter_map(|(name, claims)| match claims.first()?.written {
+            Written::Refused { .. } => Some(name),
+            Written::Object { .. } => None,
+        })
+    }
+
+    /// Files with documents that do not parse and whose objects go on as last read.
+    pub fn kept_files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter(|(_, e)| !e.kept.is_empty()).map(|(path, _)| path.as_path())
+    }
+
+    /// Objects of kinds that mean nothing to a gateway, counted by kind.
+    pub fn foreign(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for found in self.files.values().flat_map(|entry| entry.parsed.found()) {
+            if let Parsed::Foreign { api_version, kind } = found {
+                let name = if api_version.is_empty() {
+                    kind.to_string()
+                } else {
+                    format!("{api_version} {kind}")
+                };
+                *counts.entry(name).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Everything that is wrong, with what resolving found, in the order of files and lines.
+    pub fn diagnostics(&self, resolved: &Problems) -> Vec<Diagnostic> {
+        let mut out = Vec::new();
+        for entry in self.files.values() {
+            for found in entry.parsed.found() {
+                match found {
+                    Parsed::Object { object, problems } => {
+                        let origin = Some(&object.origin);
+                        out.extend(problems.iter().map(|p| Diagnostic::of_problem(p, origin)));
+                    }
+                    Parsed::Refused { origin, problems, .. } => {
+                        let origin = Some(origin);
+                        out.extend(problems.iter().map(|p| Diagnostic::of_problem(p, origin)));
+                    }
+                    Parsed::Malformed(malformed) => out.push(Diagnostic::of_malformed(malformed)),
+                    Parsed::Foreign { .. } => {}
+                }
+            }
+        }
+        let mut duplicates = Problems::default();
+        for (name, claims) in &self.claims {
+            let Some((first, others)) = claims.split_first() else { continue };
+            for other in others {
+                duplicates.duplicate_object(name, &place_of(first));
+                let problem = duplicates.0.last().expect("one was just added");
+                out.push(Diagnostic::of_problem(problem, Some(other.origin())));
+            }
+        }
+        if self.claims.len() >= limits::OBJECTS_MAX {
+            let most = limits::OBJECTS_MAX;
+            out.push(fault("", "TooManyObjects", format!("objects beyond {most} are not read")));
+        }
+        for problem in resolved.iter() {
+            let claim = self.claims.get(&problem.object).and_then(|claims| claims.first());
+            out.push(Diagnostic::of_problem(problem, claim.map(Claim::origin)));
+        }
+        sort(&mut out);
+        out
+    }
+}
+
+impl Entry {
+    /// What the file writes, in order, kept objects last.
+    fn written(&self) -> impl Iterator<Item = (Ref, Written)> {
+        let found = self.parsed.found().filter_map(|found| match found {
+            Parsed::Object { object, problems } => {
+                let has_errors = problems.iter().any(|p| p.severity == Severity::Error);
+                let object = Arc::clone(object);
+                Some((object.meta.object.clone(), Written::Object { object, has_errors }))
+            }
+            Parsed::Refused { meta, origin, .. } => {
+                let written = Written::Refused { meta: Arc::clone(meta), origin: origin.clone() };
+                Some((meta.object.clone(), written))
+            }
+            Parsed::Malformed(_) | Parsed::Foreign { .. } => None,
+        });
+        let kept = self.kept.iter().map(|object| {
+            let written = Written::Object { object: Arc::clone(object), has_errors: false };
+            (object.meta.object.clone(), written)
+        });
+        found.chain(kept)
+    }
+
+    fn objects(&self) -> impl Iterator<Item = Ref> {
+        self.written().map(|(name, _)| name)
+    }
+}
+
+/// The objects that a new reading of a file leaves as they were: where documents do not parse, all
+/// that the old reading had in documents that are gone and that nobody in the file writes now.
+fn kept(before: &Entry, now: &File) -> Vec<Arc<Object>> {
+    if !now.found().any(|found| matches!(found, Parsed::Malformed(_))) {
+        return Vec::new();
+    }
+    let still_there: HashSet<*const ParsedDocument> =
+        now.documents.iter().map(Arc::as_ptr).collect();
+    let written: HashSet<&Ref> = now
+        .found()
+        .filter_map(|found| match found {
+            Parsed::Object { object, .. } => Some(&object.meta.object),
+            Parsed::Refused { meta, .. } => Some(&meta.object),
+            Parsed::Malformed(_) | Parsed::Foreign { .. } => None,
+        })
+        .collect();
+    let gone = before.parsed.documents.iter().filter(|d| !still_there.contains(&Arc::as_ptr(d)));
+    let objects = gone.flat_map(|document| &document.found).filter_map(|found| match found {
+        Parsed::Object { object, .. } => Some(object),
+        _ => None,
+    });
+    objects
+        .chain(&before.kept)
+        .filter(|object| !written.contains(&object.meta.object))
+        .cloned()
+        .collect()
+}
+
+/// Kinds that guard access: a refused one is never replaced by what it was before.
+pub(crate) fn is_guard(kind: Kind) -> bool {
+    matches!(kind, Kind::AuthService | Kind::Filter | Kind::FilterPolicy)
+}
+
+fn place_of(claim: &Claim) -> String {
+    let place = source::locate(claim.origin(), "", Part::Value);
+    place.map_or_else(|| claim.place.0.to_string(), |p| format!("{}:{}", p.file, p.line))
+}
+
+/// A fault of a file, as a diagnostic.
+pub(crate) fn fault(file: &str, reason: &'static str, message: String) -> Diagnostic {
+    let location = Location { file: file.into(), line: 1, column: 1, snippet: None };
+    Diagnostic {
+        severity: Severity::Error,
+        reason,
+        object: None,
+        path: "".into(),
+        message: message.into(),
+        help: None,
+        location: (!file.is_empty()).then_some(location),
+    }
+}
+
+/// By file, line and column; what has no place comes last.
+pub(crate) fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by(|a, b| {
+        let place = |d: &Diagnostic| {
+            let at = d.location.as_ref();
+            (at.is_none(), at.map(|l| (Arc::clone(&l.file), l.line, l.column)), d.severity)
+        };
+        place(a).cmp(&place(b)).then_with(|| a.object.cmp(&b.object))
+    });
+}
+
+#[cfg(test)]
+mod tests;
