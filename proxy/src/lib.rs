@@ -1,1 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Ringway's data plane: workers, connections, exchanges, upstreams. No decision is made here that
+//! the pure core can make.
+
+mod rt;
+
+mod net;
+mod worker;
+
+mod http;
+mod upstream;
+
+mod observe;
+
+pub mod fleet;
+
+pub use net::socket::allowed_cpus;
+pub use observe::log::LogForm;
+pub use rt::{Chosen, IoBackend};
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ pub mod headers;
 pub mod normalize;
 pub mod pattern;
 pub mod redirect;
+pub mod relay;
 pub mod rewrite;
 pub mod timeouts;
 

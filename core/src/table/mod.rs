@@ -49,6 +49,17 @@ pub struct Table {
 }
 
 impl Table {
+    /// What a worker serves before its first table: nothing.
+    pub fn empty() -> Self {
+        Self {
+            generation: Generation::default(),
+            settings: Arc::default(),
+            listeners: Vec::new(),
+            clusters: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+
     pub fn listener(&self, slot: ListenerSlot) -> Option<&Listener> {
         let at = self.listeners.binary_search_by_key(&slot, |l| l.slot).ok()?;
         Some(&self.listeners[at])

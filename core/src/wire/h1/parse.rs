@@ -79,6 +79,8 @@ pub enum ParseError {
     StatusLine,
     /// A control byte, or nothing.
     Target,
+    /// The head did not arrive in time.
+    TimedOut,
     TooManyFields,
     TrailersTooLarge,
     /// Transfer-Encoding that is malformed, repeats `chunked` or does not end with it.
@@ -96,6 +98,7 @@ impl ParseError {
     /// The status that a request is answered with.
     pub fn status(self) -> u16 {
         match self {
+            Self::TimedOut => 408,
             Self::RequestLineTooLong => 414,
             Self::Expectation => 417,
             Self::Http10 => 426,
@@ -133,6 +136,7 @@ impl ParseError {
             Self::RequestLineTooLong => "http1.request_line_too_long",
             Self::StatusLine => "http1.invalid_status_line",
             Self::Target => "http1.invalid_url",
+            Self::TimedOut => "request_header_timeout",
             Self::TooManyFields => "http1.too_many_headers",
             Self::TrailersTooLarge => "http1.trailers_too_large",
             Self::TransferEncoding => "http1.invalid_transfer_encoding",

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The heads that go onward: a request's to the upstream, an answer's to the client.
+//!
+//! Field lines that pass unchanged are copied as runs of the received bytes; everything that the
+//! gateway decides (framing, Host, forwarding, request id, edits) is written anew. What the peer
+//! wrote about framing never passes.
+
+use std::net::IpAddr;
+
+use super::format::Facts;
+use super::headers::HeaderEdits;
+use crate::ir::settings::Underscores;
+use crate::wire::h1::encode;
+use crate::wire::h1::framing::Hop;
+use crate::wire::{Framing, HeadView, Known};
+
+/// Everything that decides an upstream request's head.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    pub view: HeadView<'a>,
+    /// Path and query as they go upstream.
+    pub target: &'a [u8],
+    /// Path and query before a rewrite changed them.
+    pub original_path: Option<&'a [u8]>,
+    pub host: &'a [u8],
+    pub framing: Framing,
+    pub request_id: &'a [u8],
+    /// Value of `x-forwarded-for`; empty: none.
+    pub forwarded_for: &'a [u8],
+    pub secure: bool,
+    /// The client is one of ours: its x-envoy-* fields pass and it is told to be internal.
+    pub internal: bool,
+    pub client: IpAddr,
+    /// We are the first trusted hop: the client's address is ours to state.
+    pub edge: bool,
+    /// The route's time-out, for `x-envoy-expected-rq-timeout-ms`.
+    pub timeout_ms: Option<u64>,
+    pub suppress_envoy_headers: bool,
+    pub underscores: Underscores,
+    /// The client takes trailers: `TE: trailers` passes.
+    pub te_trailers: bool,
+}
+
+/// Copies the runs of field lines for which `passes` holds, in order.
+fn copy_fields(
+    out: &mut Vec<u8>,
+    view: HeadView<'_>,
+    mut passes: impl FnMut(Known, &[u8]) -> bool,
+) {
+    let block = view.block;
+    // A run is the bytes from the name of its first line to the value of its last; the lines
+    // between are separated by their own CRLFs.
+    let mut run: Option<(usize, usize)> = None;
+    for field in &view.head.fields {
+        if passes(field.known, field.name.of(block)) {
+            let start = run.map_or(field.name.start as usize, |(start, _)| start);
+            run = Some((start, field.value.end as usize));
+        } else if let Some((start, end)) = run.take() {
+            out.extend_from_slice(&block[start..end]);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    if let Some((start, end)) = run {
+        out.extend_from_slice(&block[start..end]);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn framing_fields(out: &mut Vec<u8>, framing: Framing) {
+    match framing {
+        Framing::None | Framing::UntilClose => {}
+        Framing::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            encode::decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+}
+
+/// Writes a whole request head, its empty line included.
+pub fn request_head<'f>(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    edits: &HeaderEdits,
+    facts: impl FnOnce() -> Facts<'f>,
+) {
+    let view = head.view;
+    out.extend_from_slice(view.method());
+    out.push(b' ');
+    out.extend_from_slice(head.target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    encode::field(out, b"host", head.host);
+
+    let hop = Hop::of(view);
+    let drop_underscores = head.underscores == Underscores::DropHeader;
+    copy_fields(out, view, |known, name| {
+        let ours = match known {
+            Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Te
+            | Known::Expect
+            | Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XRequestId
+            | Known::XEnvoyOriginalPath
+            | Known::XEnvoyExpectedRqTimeoutMs
+            | Known::XEnvoyInternal
+            | Known::XEnvoyExternalAddress => true,
+            Known::XEnvoyUpstreamServiceTime | Known::XEnvoyOther => !head.internal,
+            _ => false,
+        };
+        !ours
+            && hop.passes(known, name)
+            && !edits.drops(name)
+            && !(drop_underscores && name.contains(&b'_'))
+            && !shadows_trusted(name)
+    });
+
+    framing_fields(out, head.framing);
+    if head.te_trailers {
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
+    let mut ours = |name: &[u8], value: &[u8]| {
+        if !edits.drops(name) {
+            encode::field(out, name, value);
+        }
+    };
+    if !head.forwarded_for.is_empty() {
+        ours(b"x-forwarded-for", head.forwarded_for);
+    }
+    ours(b"x-forwarded-proto", if head.secure { b"https" } else { b"http" });
+    ours(b"x-request-id", head.request_id);
+    if head.internal {
+        ours(b"x-envoy-internal", b"true");
+    }
+    if head.edge {
+        let mut text = [0u8; 46];
+        ours(b"x-envoy-external-address", address(&mut text, head.client));
+    }
+    if !head.suppress_envoy_headers {
+        if let Some(ms) = head.timeout_ms {
+            let mut text = [0u8; 20];
+            ours(b"x-envoy-expected-rq-timeout-ms", digits(&mut text, ms));
+        }
+        if let Some(path) = head.original_path {
+            ours(b"x-envoy-original-path", path);
+        }
+    }
+    if !edits.add.is_empty() {
+        edits.write_added(&facts(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A name that becomes one of the fields that upstreams trust from us once `_` is read as `-`, as
+/// CGI-like servers do: it never reaches the upstream beside ours.
+fn shadows_trusted(name: &[u8]) -> bool {
+    if !name.contains(&b'_') {
+        return false;
+    }
+    let mut folded = [0u8; 32];
+    let Some(folded) = folded.get_mut(..name.len()) else { return false };
+    folded.copy_from_slice(name);
+    folded.iter_mut().filter(|b| **b == b'_').for_each(|b| *b = b'-');
+    matches!(
+        Known::of(folded),
+        Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Connection
+            | Known::Authorization
+            | Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XRequestId
+            | Known::XEnvoyInternal
+            | Known::XEnvoyExternalAddress
+            | Known::XEnvoyOriginalPath
+    )
+}
+
+/// Everything that decides the head of an answer to the client.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    pub view: HeadView<'a>,
+    pub framing: Framing,
+    /// The client speaks HTTP/1.0.
+    pub http10: bool,
+    /// Our side of the connection ends after this answer.
+    pub close: bool,
+    pub server: &'a [u8],
+    /// For answers that came without one.
+    pub date: &'a [u8],
+    /// Milliseconds until the upstream's head came.
+    pub service_time_ms: Option<u64>,
+    /// Length that a body would have had (HEAD, 304): passes although there is none.
+    pub bodyless_length: Option<u64>,
+}
+
+/// Writes a whole response head, its empty line included.
+pub fn response_head<'f>(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    edits: &HeaderEdits,
+    facts: impl FnOnce() -> Facts<'f>,
+) {
+    let view = head.view;
+    encode::status_line(out, view.head.status, view.target());
+    let hop = Hop::of(view);
+    let mut dated = false;
+    copy_fields(out, view, |known, name| {
+        let ours = match known {
+            Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Server
+            | Known::XEnvoyUpstreamServiceTime => true,
+            Known::Date => {
+                dated = true;
+                false
+            }
+            _ => false,
+        };
+        !ours && hop.passes(known, name) && !edits.drops(name)
+    });
+    match head.bodyless_length {
+        Some(length) => framing_fields(out, Framing::Length(length)),
+        None => framing_fields(out, head.framing),
+    }
+    let mut ours = |name: &[u8], value: &[u8]| {
+        if !edits.drops(name) {
+            encode::field(out, name, value);
+        }
+    };
+    if !dated {
+        ours(b"date", head.date);
+    }
+    ours(b"server", head.server);
+    if let Some(ms) = head.service_time_ms {
+        let mut text = [0u8; 20];
+        ours(b"x-envoy-upstream-service-time", digits(&mut text, ms));
+    }
+    if !edits.add.is_empty() {
+        edits.write_added(&facts(), out);
+    }
+    if head.close {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if head.http10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn digits(text: &mut [u8; 20], mut n: u64) -> &[u8] {
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        text[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            return &text[at..];
+        }
+    }
+}
+
+fn address(text: &mut [u8; 46], address: IpAddr) -> &[u8] {
+    use std::io::Write;
+    let mut rest = &mut text[..];
+    write!(rest, "{address}").expect("46 bytes hold every address");
+    let left = rest.len();
+    &text[..46 - left]
+}

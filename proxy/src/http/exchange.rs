@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One request: its meaning, its route, and who answers it. New readers start here.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use ringway_core::ir::settings::Underscores;
+use ringway_core::ir::{Refusal, Settings};
+use ringway_core::observe::metric::{ListenerCell, WorkerCell};
+use ringway_core::policy::format::{Facts, Flags};
+use ringway_core::policy::forwarded::{self, Forwarded};
+use ringway_core::policy::headers::HeaderEdits;
+use ringway_core::policy::normalize::{self, Target};
+use ringway_core::policy::redirect;
+use ringway_core::table::{self, Action, Hit, Route};
+use ringway_core::wire::h1::framing::{self, RequestMeta, RequestRules};
+use ringway_core::wire::h1::parse::ParseError;
+use ringway_core::wire::{Framing, Head, HeadView, Version};
+
+use super::forward;
+use super::record::Record;
+use super::reply::{self, Reply};
+use crate::net::socket::Direction;
+use crate::net::stream::Stream;
+use crate::worker::{ListenerState, Local, Worker};
+
+/// The connection that an exchange happens on.
+pub(crate) struct Connection<'c> {
+    pub(crate) worker: &'c Rc<Worker>,
+    pub(crate) listener: &'c Rc<ListenerState>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+/// Buffers of a connection that each exchange uses again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    target: Vec<u8>,
+    forwarded_for: Vec<u8>,
+    path: Vec<u8>,
+    pub(crate) received: Received,
+}
+
+/// The head of an upstream's answer: kept until the exchange is logged.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) head: Head,
+    pub(crate) block: Vec<u8>,
+}
+
+/// How an exchange left the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Bytes of the connection's buffer that belonged to the request.
+    pub(crate) consumed: usize,
+    /// Bytes received after the request's body, when the body needed other buffers.
+    pub(crate) leftover: Option<Vec<u8>>,
+    pub(crate) close: bool,
+    /// The client may still be sending.
+    pub(crate) linger: bool,
+}
+
+/// A request as everything after routing sees it.
+pub(crate) struct Request<'a> {
+    pub(crate) cx: &'a Connection<'a>,
+    pub(crate) settings: Local<Settings>,
+    pub(crate) view: HeadView<'a>,
+    pub(crate) meta: RequestMeta,
+    pub(crate) target: Target<'a>,
+    pub(crate) forwarded: Forwarded,
+    pub(crate) forwarded_for: &'a [u8],
+    pub(crate) request_id: &'a [u8],
+    /// Path and query that went upstream instead of the target's.
+    pub(crate) rewritten: Option<&'a [u8]>,
+    pub(crate) cluster: &'a str,
+    pub(crate) route: &'a str,
+}
+
+impl Request<'_> {
+    pub(crate) fn is_head(&self) -> bool {
+        self.view.method() == b"HEAD"
+    }
+
+    pub(crate) fn http10(&self) -> bool {
+        self.view.head.version == Version::Http10
+    }
+
+    /// Whether our side of the connection ends after this exchange in any case.
+    pub(crate) fn closes(&self) -> bool {
+        !self.meta.keep_alive || self.cx.worker.draining.get() || self.cx.listener.closed.get()
+    }
+
+    /// What format strings may ask, as far as it is known by now.
+    pub(crate) fn facts<'f>(
+        &'f self,
+        record: &Record,
+        response: Option<HeadView<'f>>,
+        now: Instant,
+    ) -> Facts<'f> {
+        let us = |at: Instant| at.saturating_duration_since(record.started).as_micros() as u64;
+        let worker = self.cx.worker;
+        Facts {
+            request: self.view,
+            path: self.target.path_and_query,
+            authority: self.target.authority,
+            request_id: self.request_id,
+            forwarded_for: self.forwarded_for,
+            rewritten_path: self.rewritten,
+            peer: self.cx.peer,
+            client: self.forwarded.client,
+            local: self.cx.local,
+            secure: self.forwarded.secure,
+            version: self.view.head.version,
+            start_us: worker.clock.unix_us(record.started),
+            response,
+            status: record.status,
+            flags: record.flags,
+            details: record.details,
+            bytes_received: record.bytes_received,
+            bytes_sent: record.bytes_sent,
+            duration_us: us(now),
+            request_us: record.received.map(us),
+            upstream_us: record.answered.map(us),
+            upstream: record.upstream,
+            upstream_local: record.upstream_local,
+            cluster: self.cluster,
+            route: self.route,
+            transport_failure: record.transport_failure,
+        }
+    }
+}
+
+/// Serves the request whose head is parsed at the start of `block`.
+pub(crate) async fn exchange(
+    cx: &Connection<'_>,
+    stream: &mut Stream,
+    block: &[u8],
+    head: &Head,
+    scratch: &mut Scratch,
+    started: Instant,
+) -> Outcome {
+    let worker = cx.worker;
+    let slot = cx.listener.slot;
+    worker.slab.listener_add(slot, ListenerCell::RequestsTotal, 1);
+    worker.slab.listener_add(slot, ListenerCell::RequestsActive, 1);
+    let mut record = Record::new(started);
+    let view = HeadView::new(head, block);
+    let serving = worker.view(cx.listener);
+    let settings = serving.settings.clone();
+    let Some(listener) = serving.table.listener(slot) else {
+        // No table has had this listener yet: its socket was bound a moment before its table came.
+        let reply = Reply::new(503, Flags::NR, "no_configuration", "no configuration").closing();
+        return refuse_with(cx, stream, view, &settings, reply, record).await;
+    };
+
+    let rules = RequestRules {
+        http10: settings.enable_http10,
+        allow_chunked_length: settings.allow_chunked_length,
+    };
+    let meta = match framing::request_meta(view, &rules) {
+        Ok(meta) => meta,
+        Err(error) => {
+            let reply = refusal_of(error);
+            return refuse_with(cx, stream, view, &settings, reply, record).await;
+        }
+    };
+    if settings.headers_with_underscores == Underscores::RejectRequest
+        && view.fields().any(|(_, name, _)| name.contains(&b'_'))
+    {
+        let details = "http1.unexpected_underscore";
+        let reply = Reply::new(400, Flags::NONE, details, "Bad Request").closing();
+        return refuse_with(cx, stream, view, &settings, reply, record).await;
+    }
+    let rules = normalize::Rules {
+        merge_slashes: settings.merge_slashes,
+        reject_escaped_slashes: settings.reject_requests_with_escaped_slashes,
+        strip_port: settings.strip_matching_host_port.then(|| cx.local.port()),
+    };
+    let target = match normalize::target(view, &rules, &mut scratch.target) {
+        Ok(target) => target,
+        Err(error) => {
+            let reply = Reply::new(error.status(), Flags::NONE, error.details(), "").closing();
+            return refuse_with(cx, stream, view, &settings, reply, record).await;
+        }
+    };
+
+    let forwarded =
+        forwarded::forwarded(view, cx.peer, false, settings.use_remote_address, listener.l7_depth);
+    scratch.forwarded_for.clear();
+    forwarded::write_forwarded_for(view, cx.peer, &forwarded, &mut scratch.forwarded_for);
+    let roll = worker.random();
+    let made = forwarded::request_id(u128::from(roll) << 64 | u128::from(worker.random()));
+    let kept = view
+        .first("x-request-id")
+        .filter(|id| settings.preserve_external_request_id && !id.is_empty());
+
+    let asked = table::Request {
+        head: view,
+        authority: target.authority,
+        path: target.path,
+        query: target.query,
+        secure: forwarded.secure,
+    };
+    // One draw per request, also across a second routing.
+    let decision = match listener.route(&asked, (roll % 100) as u32) {
+        Hit::Forward { route, .. } | Hit::Redirect { route, .. } => {
+            Decision::Route(serving.route(route))
+        }
+        Hit::ToHttps { route } => Decision::ToHttps(serving.route(route)),
+        Hit::Refuse { route, refusal } => {
+            record.route = route.map(|route| route.slot);
+            Decision::Refuse(Refusal { message: refusal.message.clone() })
+        }
+        Hit::NotFound => Decision::NotFound,
+    };
+    // From here on the exchange holds its route and the settings, not the table: a download of an
+    // hour does not keep an hour's generations alive.
+    drop(serving);
+
+    let mut request = Request {
+        cx,
+        settings,
+        view,
+        meta,
+        target,
+        forwarded,
+        forwarded_for: &scratch.forwarded_for,
+        request_id: kept.unwrap_or(&made),
+        rewritten: None,
+        cluster: "",
+        route: "",
+    };
+    // A body announced to be larger than allowed is refused before anybody reads it.
+    let too_large = matches!(
+        (meta.framing, request.settings.body_bytes_max),
+        (Framing::Length(length), Some(max)) if length > max
+    );
+    let answer = match &decision {
+        _ if too_large => Answer::Ours(too_large_reply(), None),
+        Decision::Route(route) => {
+            record.route = Some(route.slot);
+            match &route.action {
+                Action::Forward(action) => {
+                    request.route = &route.label;
+                    request.cluster = &action.cluster.spec.name;
+                    let (path, received) = (&mut scratch.path, &mut scratch.received);
+                    forward::forward(
+                        &mut request,
+                        route,
+                        action,
+                        stream,
+                        path,
+                        received,
+                        &mut record,
+                    )
+                    .await
+                }
+                Action::Redirect(redirect) => {
+                    let mut location = Vec::new();
+                    let t = &request.target;
+                    redirect.location(
+                        request.forwarded.secure,
+                        t.authority,
+                        t.path,
+                        t.query,
+                        &mut location,
+                    );
+                    let reply = Reply::redirect(redirect.status, location, "direct_response");
+                    Answer::Ours(reply, Some(&route.response_headers))
+                }
+            }
+        }
+        Decision::ToHttps(route) => {
+            record.route = Some(route.slot);
+            let mut location = Vec::new();
+            redirect::to_https(
+                request.target.authority,
+                request.target.path_and_query,
+                &mut location,
+            );
+            let reply = Reply::redirect(301, location, "direct_response");
+            Answer::Ours(reply, Some(&route.response_headers))
+        }
+        Decision::Refuse(refusal) => Answer::Ours(guarded(refusal, request.request_id), None),
+        Decision::NotFound => {
+            worker.slab.worker_add(WorkerCell::NoRoute, 1);
+            Answer::Ours(not_found(&request), None)
+        }
+    };
+    let outcome = match answer {
+        Answer::Sent(outcome) => outcome,
+        Answer::Ours(reply, edits) => ours(&request, stream, &reply, edits, &mut record).await,
+    };
+    let received = &scratch.received;
+    let answer = HeadView::new(&received.head, &received.block);
+    finish(&request, record.answered.map(|_| answer), &record);
+    outcome
+}
+
+/// What routing decided, without borrowing from the table.
+enum Decision {
+    Route(Local<Route>),
+    ToHttps(Local<Route>),
+    Refuse(Refusal),
+    NotFound,
+}
+
+/// Who answers.
+pub(crate) enum Answer<'r> {
+    /// The upstream did, as far as it got.
+    Sent(Outcome),
+    /// We do, with the route's edits of responses.
+    Ours(Reply, Option<&'r HeaderEdits>),
+}
+
+/// Sends one of our answers. What the client still has to send of its request is not waited for:
+/// unless all of it is at hand, the connection ends.
+async fn ours(
+    request: &Request<'_>,
+    stream: &mut Stream,
+    reply: &Reply,
+    edits: Option<&HeaderEdits>,
+    record: &mut Record,
+) -> Outcome {
+    let head_len = request.view.head.len;
+    let (consumed, complete) = body_at_hand(request.meta.framing, &request.view.block[head_len..]);
+    record.bytes_received = record.bytes_received.max(consumed as u64);
+    let close = reply.close || request.closes() || !complete;
+    send_reply(request, stream, reply, edits, close, record).await;
+    let close = close || record.flags.contains(Flags::DC);
+    Outcome { consumed: head_len + consumed, leftover: None, close, linger: !complete }
+}
+
+/// How much of the body is in these bytes, and whether that is all of it.
+fn body_at_hand(framing: Framing, bytes: &[u8]) -> (usize, bool) {
+    use ringway_core::wire::h1::body::{Decoder, Step};
+    let mut decoder = Decoder::new(framing);
+    let mut at = 0;
+    loop {
+        match decoder.step(&bytes[at..]) {
+            Ok(Step::Data { skip, len }) => at += skip + len,
+            Ok(Step::More { skip }) => return (at + skip, false),
+            Ok(Step::End { skip }) => return (at + skip, true),
+            Err(_) => return (at, false),
+        }
+    }
+}
+
+async fn send_reply(
+    request: &Request<'_>,
+    stream: &mut Stream,
+    reply: &Reply,
+    edits: Option<&HeaderEdits>,
+    close: bool,
+    record: &mut Record,
+) {
+    let worker = request.cx.worker;
+    let now = Instant::now();
+    record.status = reply.status;
+    record.flag(reply.flags);
+    record.details = reply.details;
+    let none = HeaderEdits::default();
+    let edits = edits.unwrap_or(&none);
+    let context = reply::Context {
+        server: request.settings.server_name.as_bytes(),
+        date: &worker.clock.date(now),
+        close,
+        http10: request.http10(),
+        head_only: request.is_head(),
+        edits,
+    };
+    let mut out = worker.buffers.take();
+    reply::write(&mut out, reply, &context, |out| {
+        if !edits.add.is_empty() {
+            edits.write_added(&request.facts(record, None, now), out);
+        }
+    });
+    if !context.head_only {
+        record.bytes_sent += reply.body.len() as u64;
+    }
+    let patience = ringway_core::limits::STREAM_IDLE_TIMEOUT;
+    worker.timers.arm(&stream.timer, worker.timers.at(now), patience, Direction::Both);
+    let (result, out) = stream.writer.send(out, 0).await;
+    worker.buffers.put(out);
+    if result.is_err() {
+        record.flag(Flags::DC);
+    }
+}
+
+/// Counts and logs an exchange that is over.
+fn finish(request: &Request<'_>, answer: Option<HeadView<'_>>, record: &Record) {
+    let now = Instant::now();
+    let worker = request.cx.worker;
+    record.count(worker, request.cx.listener, now);
+    if worker.log.is_on() {
+        let facts = request.facts(record, answer, now);
+        if !worker.log.write(&request.settings, &facts) {
+            worker.slab.worker_add(WorkerCell::AccessLogDropped, 1);
+        }
+    }
+}
+
+/// Answers a request whose head could not be read; the connection closes.
+pub(crate) async fn refuse(
+    cx: &Connection<'_>,
+    stream: &mut Stream,
+    error: ParseError,
+    started: Instant,
+) {
+    let slab = &cx.worker.slab;
+    slab.listener_add(cx.listener.slot, ListenerCell::RequestsTotal, 1);
+    slab.listener_add(cx.listener.slot, ListenerCell::RequestsActive, 1);
+    let settings = cx.worker.view(cx.listener).settings.clone();
+    let blank = Head::default();
+    let view = HeadView::new(&blank, &[]);
+    refuse_with(cx, stream, view, &settings, refusal_of(error), Record::new(started)).await;
+}
+
+fn refusal_of(error: ParseError) -> Reply {
+    let status = error.status();
+    let flags = if status == 408 { Flags::NONE } else { Flags::DPE };
+    let text = ringway_core::wire::h1::encode::reason(status);
+    Reply::new(status, flags, error.details(), text).closing()
+}
+
+/// Sends a refusal for a request that was not understood far enough to be routed.
+async fn refuse_with(
+    cx: &Connection<'_>,
+    stream: &mut Stream,
+    view: HeadView<'_>,
+    settings: &Local<Settings>,
+    reply: Reply,
+    mut record: Record,
+) -> Outcome {
+    let cell = match reply.status {
+        431 | 414 => ListenerCell::HeadTooLarge,
+        408 => ListenerCell::RequestTimeouts,
+        _ => ListenerCell::BadRequest,
+    };
+    cx.worker.slab.listener_add(cx.listener.slot, cell, 1);
+    let request = Request {
+        cx,
+        settings: settings.clone(),
+        view,
+        meta: RequestMeta {
+            framing: Framing::None,
+            keep_alive: false,
+            expect_continue: false,
+            upgrade: false,
+            te_trailers: false,
+            drop_length: false,
+        },
+        target: Target {
+            authority: view.first("host").unwrap_or_default(),
+            path: b"",
+            query: None,
+            path_and_query: view.target(),
+            absolute: false,
+        },
+        forwarded: forwarded::forwarded(view, cx.peer, false, true, 0),
+        forwarded_for: b"",
+        request_id: b"",
+        rewritten: None,
+        cluster: "",
+        route: "",
+    };
+    send_reply(&request, stream, &reply, None, true, &mut record).await;
+    finish(&request, None, &record);
+    Outcome { consumed: view.head.len, leftover: None, close: true, linger: true }
+}
+
+fn too_large_reply() -> Reply {
+    Reply::new(413, Flags::NONE, "request_payload_too_large", "Payload Too Large").closing()
+}
+
+/// Emissary's answer where a guard cannot be enforced: fail closed, say so.
+fn guarded(refusal: &Refusal, request_id: &[u8]) -> Reply {
+    let body = format!(
+        "{{\"message\":{},\"request_id\":{},\"status_code\":500}}",
+        json_string(&refusal.message),
+        json_string(&String::from_utf8_lossy(request_id)),
+    );
+    Reply { json: true, ..Reply::new(500, Flags::UAEX, "guard_not_enforced", &body) }
+}
+
+fn json_string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn not_found(request: &Request<'_>) -> Reply {
+    let mut reply = Reply::new(404, Flags::NR, "route_not_found", "");
+    if request.cx.worker.options.helpful_404 {
+        let authority = String::from_utf8_lossy(request.target.authority);
+        let path = String::from_utf8_lossy(request.target.path_and_query);
+        let method = String::from_utf8_lossy(request.view.method());
+        let scheme = if request.forwarded.secure { "https" } else { "http" };
+        reply.body = format!(
+            "no route for {method} {authority}{path}\n\
+             To see which routes were considered and why each was rejected:\n  \
+             ringway explain {method} '{scheme}://{authority}{path}'\n"
+        )
+        .into_bytes();
+    }
+    reply
+}

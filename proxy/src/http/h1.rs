@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A client's HTTP/1 connection.
+//!
+//! ```text
+//!            bytes                        head complete
+//!   resting ───────▶ burst: receive head ──────────────▶ exchange ──▶ answered
+//!      ▲                 ▲       │ refused                              │ │
+//!      │ quiet for REST  │       ▼                                      │ │ close
+//!      └─────────────────┴── next request ◀─────────────────────────────┘ ▼
+//!                                                                      linger ──▶ closed
+//! ```
+//!
+//! At rest a connection holds no buffer: it waits to become readable. A burst keeps its buffers
+//! from the first byte until the connection was quiet for [`REST`].
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ringway_core::limits::{BUFFER_BYTES, HEAD_FIELDS_MAX, HEAD_TIMEOUT, REQUEST_LINE_BYTES_MAX};
+use ringway_core::observe::metric::ListenerCell;
+use ringway_core::wire::Head;
+use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
+
+use super::exchange::{self, Connection, Scratch};
+use crate::net::socket::Direction;
+use crate::net::stream::Stream;
+use crate::worker::{ListenerState, Worker};
+
+/// A connection quiet for this long gives its buffers back.
+const REST: Duration = Duration::from_millis(1000);
+
+/// What is read and thrown away after a closing answer, so that the client can read it: closing a
+/// socket with unread bytes resets it.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_millis(1000);
+
+/// First byte of a TLS record that carries a ClientHello.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// Nothing of a next request came for a while.
+    Rest,
+    Close,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    listener: &Rc<ListenerState>,
+    mut stream: Stream,
+    peer: SocketAddr,
+    idle: &Cell<bool>,
+) {
+    let local = stream.local_addr().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let connection = Connection { worker, listener, peer, local };
+    loop {
+        idle.set(true);
+        let patience = worker.view(listener).settings.idle_timeout;
+        worker.timers.arm(&stream.timer, worker.timers.now(), patience, Direction::Read);
+        if stream.reader.readable().await.is_err() {
+            return;
+        }
+        // Boxed: a connection at rest is small, whatever serving a request takes.
+        match Box::pin(burst(&connection, &mut stream, idle)).await {
+            After::Rest => {}
+            After::Close => return,
+        }
+    }
+}
+
+async fn burst(cx: &Connection<'_>, stream: &mut Stream, idle: &Cell<bool>) -> After {
+    let buffers = &cx.worker.buffers;
+    let mut buffer = buffers.take();
+    let mut head = Head::default();
+    let mut scratch = Scratch::default();
+    let after = loop {
+        let received;
+        (received, buffer) = receive_head(cx, stream, buffer, &mut head, idle).await;
+        let started = match received {
+            Received::Head(started) => started,
+            Received::Refused(error, started) => {
+                exchange::refuse(cx, stream, error, started).await;
+                buffer = linger(cx, stream, buffer).await;
+                break After::Close;
+            }
+            Received::Rest => break After::Rest,
+            Received::End => break After::Close,
+        };
+        let outcome = exchange::exchange(cx, stream, &buffer, &head, &mut scratch, started).await;
+        if outcome.close {
+            if outcome.linger || outcome.consumed < buffer.len() {
+                buffer = linger(cx, stream, buffer).await;
+            }
+            break After::Close;
+        }
+        match outcome.leftover {
+            Some(leftover) => {
+                buffers.put(std::mem::replace(&mut buffer, leftover));
+            }
+            None if outcome.consumed == buffer.len() => buffer.clear(),
+            None => drop(buffer.drain(..outcome.consumed)),
+        }
+    };
+    buffers.put(buffer);
+    if scratch.received.block.capacity() > 0 {
+        buffers.put(scratch.received.block);
+    }
+    after
+}
+
+enum Received {
+    /// The head is parsed; its first byte was there at this time.
+    Head(Instant),
+    Refused(ParseError, Instant),
+    /// Quiet for [`REST`].
+    Rest,
+    /// The client is done, or gone.
+    End,
+}
+
+/// Receives until a whole head is there.
+async fn receive_head(
+    cx: &Connection<'_>,
+    stream: &mut Stream,
+    mut buffer: Vec<u8>,
+    head: &mut Head,
+    idle: &Cell<bool>,
+) -> (Received, Vec<u8>) {
+    let worker = cx.worker;
+    let limits = Limits {
+        head_bytes_max: worker.view(cx.listener).settings.head_bytes_max,
+        fields_max: HEAD_FIELDS_MAX,
+        request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
+    };
+    let mut scanned = 0;
+    let mut started = None;
+    loop {
+        if !buffer.is_empty() {
+            let started = *started.get_or_insert_with(Instant::now);
+            idle.set(false);
+            match parse::request(&buffer, head, &limits, &mut scanned) {
+                Ok(Parsed::Complete) => return (Received::Head(started), buffer),
+                Err(error) => {
+                    if buffer[0] == TLS_HANDSHAKE {
+                        let slot = cx.listener.slot;
+                        worker.slab.listener_add(slot, ListenerCell::ClientHelloClosed, 1);
+                        return (Received::End, buffer);
+                    }
+                    return (Received::Refused(error, started), buffer);
+                }
+                Ok(Parsed::Partial) => {
+                    // The head's own deadline, from its first byte on.
+                    let now = worker.timers.at(started);
+                    worker.timers.arm(&stream.timer, now, HEAD_TIMEOUT, Direction::Read);
+                }
+            }
+            if buffer.len() == buffer.capacity() {
+                buffer.reserve(BUFFER_BYTES);
+            }
+        } else {
+            idle.set(true);
+            let now = worker.timers.now();
+            worker.timers.arm(&stream.timer, now, REST, Direction::Wake);
+            if !stream.readable().await {
+                return (Received::Rest, buffer);
+            }
+        }
+        let result;
+        (result, buffer) = stream.reader.recv(buffer).await;
+        match (result, started) {
+            (Ok(n), _) if n > 0 => {}
+            (_, Some(started)) if stream.timer.take_fired() => {
+                return (Received::Refused(ParseError::TimedOut, started), buffer);
+            }
+            _ => return (Received::End, buffer),
+        }
+    }
+}
+
+/// Reads and throws away what the client still sends, for a while.
+async fn linger(cx: &Connection<'_>, stream: &mut Stream, mut buffer: Vec<u8>) -> Vec<u8> {
+    stream.timer.stop(Direction::Write);
+    let timers = &cx.worker.timers;
+    timers.arm(&stream.timer, timers.now(), LINGER, Direction::Read);
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        buffer.clear();
+        let result;
+        (result, buffer) = stream.reader.recv(buffer).await;
+        match result {
+            Ok(n) if n > 0 => left = left.saturating_sub(n),
+            _ => break,
+        }
+    }
+    buffer
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a client's bytes to an answer. The way of a request: [`h1`] receives its head,
+//! [`exchange`] decides what becomes of it, [`forward`] sends it on and brings the answer back,
+//! [`reply`] writes the answers that are ours.
+
+pub(crate) mod exchange;
+pub(crate) mod forward;
+pub(crate) mod h1;
+pub(crate) mod record;
+pub(crate) mod reply;

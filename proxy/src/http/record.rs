@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one exchange leaves behind: counters, times, its access-log line.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use ringway_core::name::{ClusterSlot, RouteSlot};
+use ringway_core::observe::metric::{ClusterCell, ListenerCell, RouteCell};
+use ringway_core::policy::format::Flags;
+
+use crate::worker::{ListenerState, Worker};
+
+/// Filled while the exchange goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// When the head's first byte was there.
+    pub(crate) started: Instant,
+    /// When the request was complete.
+    pub(crate) received: Option<Instant>,
+    /// When the request went upstream, and when the upstream's head came.
+    pub(crate) sent: Option<Instant>,
+    pub(crate) answered: Option<Instant>,
+    /// Status of the answer; 0 when there was none.
+    pub(crate) status: u16,
+    pub(crate) flags: Flags,
+    pub(crate) details: &'static str,
+    /// Body bytes from and to the client.
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) upstream_local: Option<SocketAddr>,
+    pub(crate) cluster: Option<ClusterSlot>,
+    pub(crate) route: Option<RouteSlot>,
+    pub(crate) transport_failure: &'static str,
+}
+
+impl Record {
+    pub(crate) fn new(started: Instant) -> Self {
+        Self {
+            started,
+            received: None,
+            sent: None,
+            answered: None,
+            status: 0,
+            flags: Flags::NONE,
+            details: "",
+            bytes_received: 0,
+            bytes_sent: 0,
+            upstream: None,
+            upstream_local: None,
+            cluster: None,
+            route: None,
+            transport_failure: "",
+        }
+    }
+
+    pub(crate) fn flag(&mut self, flag: Flags) {
+        self.flags = self.flags.with(flag);
+    }
+
+    /// Counts the exchange as over.
+    pub(crate) fn count(&self, worker: &Worker, listener: &ListenerState, now: Instant) {
+        let slab = &worker.slab;
+        let us = now.saturating_duration_since(self.started).as_micros() as u64;
+        slab.listener_sub(listener.slot, ListenerCell::RequestsActive, 1);
+        slab.listener_add(listener.slot, listener_class(self.status), 1);
+        slab.listener_add(listener.slot, ListenerCell::BytesReceived, self.bytes_received);
+        slab.listener_add(listener.slot, ListenerCell::BytesSent, self.bytes_sent);
+        slab.listener_time(listener.slot).record(us);
+        if self.flags.contains(Flags::DC) {
+            slab.listener_add(listener.slot, ListenerCell::ResetByClient, 1);
+        }
+        if let Some(route) = self.route {
+            slab.route_add(route, route_class(self.status), 1);
+            slab.route_time(route).record(us);
+        }
+    }
+
+    /// Counts the upstream's part as over: an answer of this status came back whole.
+    pub(crate) fn count_upstream(&self, worker: &Worker, cluster: ClusterSlot, now: Instant) {
+        let slab = &worker.slab;
+        slab.cluster_add(cluster, ClusterCell::RequestsCompleted, 1);
+        slab.cluster_add(cluster, cluster_class(self.status), 1);
+        slab.cluster_add(cluster, ClusterCell::BytesSent, self.bytes_received);
+        slab.cluster_add(cluster, ClusterCell::BytesReceived, self.bytes_sent);
+        if let Some(sent) = self.sent {
+            let us = now.saturating_duration_since(sent).as_micros() as u64;
+            slab.cluster_time(cluster).record(us);
+        }
+    }
+}
+
+fn listener_class(status: u16) -> ListenerCell {
+    match status / 100 {
+        1 => ListenerCell::Requests1xx,
+        2 => ListenerCell::Requests2xx,
+        3 => ListenerCell::Requests3xx,
+        4 => ListenerCell::Requests4xx,
+        // An exchange without an answer failed.
+        _ => ListenerCell::Requests5xx,
+    }
+}
+
+fn route_class(status: u16) -> RouteCell {
+    match status / 100 {
+        1 => RouteCell::Requests1xx,
+        2 => RouteCell::Requests2xx,
+        3 => RouteCell::Requests3xx,
+        4 => RouteCell::Requests4xx,
+        _ => RouteCell::Requests5xx,
+    }
+}
+
+fn cluster_class(status: u16) -> ClusterCell {
+    match status / 100 {
+        1 => ClusterCell::Requests1xx,
+        2 => ClusterCell::Requests2xx,
+        3 => ClusterCell::Requests3xx,
+        4 => ClusterCell::Requests4xx,
+        _ => ClusterCell::Requests5xx,
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Answers that are ours, as Emissary's clients know them: status, text and flags of Envoy.
+
+use ringway_core::policy::format::Flags;
+use ringway_core::policy::headers::HeaderEdits;
+use ringway_core::wire::h1::encode;
+
+/// One answer of our own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) json: bool,
+    pub(crate) location: Vec<u8>,
+    pub(crate) flags: Flags,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub(crate) details: &'static str,
+    /// The connection ends after it: its framing is in doubt, or its request is incomplete.
+    pub(crate) close: bool,
+}
+
+impl Reply {
+    pub(crate) fn new(status: u16, flags: Flags, details: &'static str, body: &str) -> Self {
+        Self { status, flags, details, body: body.as_bytes().to_vec(), ..Self::default() }
+    }
+
+    pub(crate) fn redirect(status: u16, location: Vec<u8>, details: &'static str) -> Self {
+        Self { status, location, details, ..Self::default() }
+    }
+
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+/// What the head of our answers needs beside the reply.
+pub(crate) struct Context<'a> {
+    pub(crate) server: &'a [u8],
+    pub(crate) date: &'a [u8],
+    pub(crate) close: bool,
+    pub(crate) http10: bool,
+    /// HEAD: the head of the answer without its body.
+    pub(crate) head_only: bool,
+    /// The route's edits of responses; they apply to our answers too, as Envoy's do.
+    pub(crate) edits: &'a HeaderEdits,
+}
+
+/// Writes head and body.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    reply: &Reply,
+    context: &Context<'_>,
+    added: impl FnOnce(&mut Vec<u8>),
+) {
+    encode::status_line(out, reply.status, encode::reason(reply.status).as_bytes());
+    let mut ours = |name: &[u8], value: &[u8]| {
+        if !context.edits.drops(name) {
+            encode::composed_field(out, name, value);
+        }
+    };
+    if !reply.location.is_empty() {
+        ours(b"location", &reply.location);
+    }
+    if !reply.body.is_empty() {
+        ours(b"content-type", if reply.json { b"application/json" } else { b"text/plain" });
+    }
+    ours(b"date", context.date);
+    ours(b"server", context.server);
+    out.extend_from_slice(b"content-length: ");
+    encode::decimal(out, reply.body.len() as u64);
+    out.extend_from_slice(b"\r\n");
+    added(out);
+    if context.close {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if context.http10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !context.head_only {
+        out.extend_from_slice(&reply.body);
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A worker's receive and send buffers: taken when bytes come, returned when a connection rests.
+//! Last in, first out, so that the bytes in use stay in cache.
+
+use std::cell::RefCell;
+
+use ringway_core::limits::{BUFFER_BYTES, BUFFER_POOL_MAX};
+
+/// The free buffers of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    free: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    /// An empty buffer of at least [`BUFFER_BYTES`] capacity.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Returns a buffer. One that grew far beyond its size is freed: a large head is no reason to
+    /// keep large buffers.
+    pub(crate) fn put(&self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        let mut free = self.free.borrow_mut();
+        if (BUFFER_BYTES..=2 * BUFFER_BYTES).contains(&capacity) && free.len() < BUFFER_POOL_MAX {
+            buffer.clear();
+            free.push(buffer);
+        }
+    }
+}

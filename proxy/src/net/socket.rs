@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The few system calls that neither std nor monoio offers on a socket that io_uring owns, and
+//! CPU pinning. One of the two files of this crate with `unsafe` in them (the other is `stream.rs`).
+
+use std::io;
+use std::os::fd::RawFd;
+
+/// Which directions a shutdown ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// A read in flight ends with 0; writes go on.
+    Read,
+    /// The peer sees the end of what we send; reads go on.
+    Write,
+    Both,
+    /// Neither: whoever waits for a deadline is woken.
+    Wake,
+}
+
+/// Ends operations in flight on a socket without dropping them (see `ARCHITECTURE.md`, invariant
+/// on in-flight buffers). Errors mean that the socket is gone already, which is what was wanted.
+pub(crate) fn shutdown(fd: RawFd, direction: Direction) {
+    let how = match direction {
+        Direction::Read => libc::SHUT_RD,
+        Direction::Write => libc::SHUT_WR,
+        Direction::Both => libc::SHUT_RDWR,
+        Direction::Wake => return,
+    };
+    // SAFETY: shutdown(2) takes plain integers; a stale descriptor cannot occur because callers
+    // forget the descriptor before they drop the stream that owns it.
+    unsafe { libc::shutdown(fd, how) };
+}
+
+/// What a look at a socket's receive queue shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peek {
+    /// Nothing there, the connection is open.
+    Open,
+    /// Bytes wait.
+    Data,
+    /// The peer closed or reset.
+    Closed,
+}
+
+/// Looks without taking bytes and without waiting.
+pub(crate) fn peek(fd: RawFd) -> Peek {
+    let mut byte = 0u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the buffer is one byte of our stack and lives across the call.
+    let n = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) };
+    match n {
+        0 => Peek::Closed,
+        1 => Peek::Data,
+        _ if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => Peek::Open,
+        _ => Peek::Closed,
+    }
+}
+
+/// Makes closing the socket reset the connection, so that the peer cannot take what it has for a
+/// complete message.
+pub(crate) fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option's value is a `linger` that outlives the call, its size is right.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        );
+    }
+}
+
+/// The CPUs that this process may run on.
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: an all-zero cpu_set_t is a valid empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is ours and its size is right.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
+        return Vec::new();
+    }
+    (0..libc::CPU_SETSIZE as usize)
+        // SAFETY: the index is below CPU_SETSIZE.
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect()
+}
+
+/// Pins the calling thread to one CPU; false where that is not allowed.
+pub(crate) fn pin_to(cpu: usize) -> bool {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return false;
+    }
+    // SAFETY: as in `allowed_cpus`; the index is checked above.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) == 0
+    }
+}

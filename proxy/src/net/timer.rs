@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Deadlines of a worker's sockets, in milliseconds since the worker started.
+//!
+//! A socket has one [`Timer`]; moving its deadline is one store. The heap holds each timer at the
+//! earliest time that it was ever filed for; when that comes, the real deadline is looked at and
+//! the timer is filed again if it lies later. Expiry makes the operation in flight end by itself
+//! (a shutdown of the socket): no future is ever dropped to time it out.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::{Future, poll_fn};
+use std::os::fd::RawFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::socket::{self, Direction};
+
+const OFF: u64 = u64::MAX;
+
+/// One socket's deadline.
+pub(crate) struct Timer {
+    deadline: Cell<u64>,
+    /// Earliest entry in the heap, [`OFF`] if there is none.
+    filed: Cell<u64>,
+    /// Forgotten (-1) before the socket is dropped.
+    fd: Cell<RawFd>,
+    direction: Cell<Direction>,
+    fired: Cell<bool>,
+    /// Who waits for a deadline that only wakes.
+    waiter: Cell<Option<Waker>>,
+}
+
+impl Timer {
+    /// Wakes this task when a deadline with [`Direction::Wake`] passes.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        self.waiter.set(Some(waker.clone()));
+    }
+
+    /// Switches the deadline off.
+    pub(crate) fn disarm(&self) {
+        self.deadline.set(OFF);
+    }
+
+    /// Whether the deadline passed since the last call.
+    pub(crate) fn take_fired(&self) -> bool {
+        self.fired.replace(false)
+    }
+
+    /// Ends what is in flight on the socket, now.
+    pub(crate) fn stop(&self, direction: Direction) {
+        let fd = self.fd.get();
+        if fd >= 0 {
+            socket::shutdown(fd, direction);
+        }
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd.get()
+    }
+
+    /// The socket is about to be dropped: nothing may touch its descriptor any more.
+    pub(crate) fn forget(&self) {
+        self.fd.set(-1);
+        self.deadline.set(OFF);
+    }
+}
+
+impl std::fmt::Debug for Timer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Timer").field("fd", &self.fd).field("deadline", &self.deadline).finish()
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: u64,
+    timer: Rc<Timer>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+/// All deadlines of one worker.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    start: Instant,
+    heap: RefCell<BinaryHeap<Reverse<Entry>>>,
+    /// Timers in the heap whose socket is gone.
+    dead: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+    /// When the driver task will wake, [`OFF`] while it has nothing to wait for.
+    wakes: Cell<u64>,
+}
+
+impl Timers {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            heap: RefCell::default(),
+            dead: Cell::new(0),
+            waker: RefCell::default(),
+            wakes: Cell::new(OFF),
+        }
+    }
+
+    /// Milliseconds since the worker started.
+    pub(crate) fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    /// The same for an instant already taken.
+    pub(crate) fn at(&self, instant: Instant) -> u64 {
+        instant.saturating_duration_since(self.start).as_millis() as u64
+    }
+
+    pub(crate) fn timer(&self, fd: RawFd) -> Rc<Timer> {
+        Rc::new(Timer {
+            deadline: Cell::new(OFF),
+            filed: Cell::new(OFF),
+            fd: Cell::new(fd),
+            direction: Cell::new(Direction::Both),
+            fired: Cell::new(false),
+            waiter: Cell::new(None),
+        })
+    }
+
+    /// Sets the timer's deadline; at that time the socket is shut down in `direction`.
+    pub(crate) fn arm(&self, timer: &Rc<Timer>, now: u64, after: Duration, direction: Direction) {
+        // Rounded up: a deadline never passes early.
+        let at = now.saturating_add(after.as_millis() as u64).saturating_add(1);
+        timer.deadline.set(at);
+        timer.direction.set(direction);
+        timer.fired.set(false);
+        if at < timer.filed.get() {
+            self.file(timer, at);
+        }
+    }
+
+    fn file(&self, timer: &Rc<Timer>, at: u64) {
+        timer.filed.set(at);
+        self.heap.borrow_mut().push(Reverse(Entry { at, timer: timer.clone() }));
+        if at < self.wakes.get()
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// A socket's timer is no longer needed. Once most of the heap is such timers, it is rebuilt
+    /// without them: a storm of short connections leaves nothing behind.
+    pub(crate) fn release(&self, timer: &Timer) {
+        timer.forget();
+        if timer.filed.get() == OFF {
+            return;
+        }
+        self.dead.set(self.dead.get() + 1);
+        let mut heap = self.heap.borrow_mut();
+        if self.dead.get() > 64 && self.dead.get() * 2 > heap.len() {
+            heap.retain(|Reverse(entry)| entry.timer.fd.get() >= 0);
+            self.dead.set(0);
+        }
+    }
+
+    /// Fires what is due and gives the time of the next entry.
+    fn turn(&self, now: u64) -> u64 {
+        loop {
+            let entry = {
+                let mut heap = self.heap.borrow_mut();
+                match heap.peek() {
+                    None => return OFF,
+                    Some(Reverse(entry)) if entry.at > now => return entry.at,
+                    Some(_) => heap.pop(),
+                }
+            };
+            let Some(Reverse(Entry { at, timer })) = entry else { return OFF };
+            if timer.fd.get() < 0 {
+                self.dead.set(self.dead.get().saturating_sub(1));
+                continue;
+            }
+            if timer.filed.get() != at {
+                continue; // An earlier entry of the same timer has been filed since.
+            }
+            timer.filed.set(OFF);
+            let deadline = timer.deadline.get();
+            if deadline <= now {
+                timer.deadline.set(OFF);
+                timer.fired.set(true);
+                timer.stop(timer.direction.get());
+                if let Some(waiter) = timer.waiter.take() {
+                    waiter.wake();
+                }
+            } else if deadline != OFF {
+                timer.filed.set(deadline);
+                self.heap.borrow_mut().push(Reverse(Entry { at: deadline, timer }));
+            }
+        }
+    }
+
+    /// The task that fires deadlines; one per worker, never ends.
+    pub(crate) async fn drive(&self) {
+        let mut sleep = pin!(monoio::time::sleep(Duration::ZERO));
+        loop {
+            let next = self.turn(self.now());
+            self.wakes.set(next);
+            if next != OFF {
+                let at = self.start + Duration::from_millis(next);
+                sleep.as_mut().reset(monoio::time::Instant::from_std(at));
+            }
+            let mut first = true;
+            poll_fn(|cx| {
+                if next != OFF && sleep.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                // Woken by `file`: an earlier deadline came in.
+                if !first && self.waker.borrow().is_none() {
+                    return Poll::Ready(());
+                }
+                first = false;
+                *self.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A worker's inbox: a byte on a socket pair wakes it, then everything that waits is taken.
+
+use std::rc::Rc;
+
+use monoio::io::AsyncReadRent;
+use monoio::net::UnixStream;
+use ringway_core::link::{Ack, Command};
+
+use super::{Start, Worker};
+use crate::fleet::Message;
+
+/// Serves messages until the sending side is gone.
+pub(super) async fn serve(worker: &Rc<Worker>, start: Start) {
+    let Start { index, inbox, woken, acks, .. } = start;
+    let mut woken = UnixStream::from_std(woken).expect("a fresh socket pair registers");
+    let mut wakes = Vec::with_capacity(256);
+    loop {
+        let (result, mut back) = woken.read(wakes).await;
+        if matches!(result, Ok(0) | Err(_)) {
+            return;
+        }
+        back.clear();
+        wakes = back;
+        while let Ok(message) = inbox.try_recv() {
+            match message {
+                Message::Command(Command::Table(table)) => {
+                    let generation = table.generation;
+                    worker.install(table);
+                    let _ = acks.send(Ack { worker: index, generation });
+                }
+                Message::Command(Command::Feed(feed)) => {
+                    worker.cluster(feed.cluster).update(&feed);
+                }
+                Message::Command(Command::Drain { deadline }) => worker.drain(deadline),
+                Message::Listen { slot, socket } => worker.listen(slot, socket),
+                Message::Close { slot } => worker.close(slot),
+            }
+        }
+    }
+}
