@@ -254,3 +254,6 @@ pub enum Framing {
     /// Responses only: everything until the connection closes.
     UntilClose,
 }
+
+#[cfg(test)]
+mod tests;

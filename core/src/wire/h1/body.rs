@@ -286,3 +286,6 @@ fn may_trail(name: &[u8]) -> bool {
     !PREFIXES.iter().any(|prefix| start.starts_with(prefix))
         && !(whole && (Known::of(start) != Known::Other || NAMES.contains(&start)))
 }
+
+#[cfg(test)]
+mod tests;

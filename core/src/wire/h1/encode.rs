@@ -224,3 +224,6 @@ impl fmt::Debug for HttpDate {
 fn is_one_line(value: &[u8]) -> bool {
     memchr::memchr3(b'\r', b'\n', 0, value).is_none()
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,3 +14,6 @@ pub mod body;
 pub mod encode;
 pub mod framing;
 pub mod parse;
+
+#[cfg(test)]
+mod tests;

@@ -500,3 +500,6 @@ fn value_end(window: &[u8], at: usize) -> usize {
     }
     end
 }
+
+#[cfg(test)]
+mod tests;
