@@ -19,6 +19,7 @@ use crate::policy::timeouts::Timeouts;
 use crate::wire::HeadView;
 
 mod compile;
+pub mod explain;
 mod guard;
 mod host;
 #[cfg(any(test, feature = "oracle"))]

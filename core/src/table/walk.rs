@@ -78,6 +78,10 @@ impl<'t, 'r> Walk<'t, 'r> {
         Self { host, admission, roll, subject: Subject::new(*request), lists, next: 0 }
     }
 
+    pub(super) fn roll(&self) -> Option<u32> {
+        self.roll
+    }
+
     pub(super) fn subject(&mut self) -> &mut Subject<'t, 'r> {
         &mut self.subject
     }

@@ -21,6 +21,7 @@ use crate::policy::pattern::Pattern;
 use crate::policy::redirect::{Redirect, RedirectPath};
 use crate::policy::rewrite::{HostRewrite, PathRewrite};
 use crate::policy::timeouts::Timeouts;
+use crate::table::explain::Outcome;
 use crate::table::{self, Hit, Slots, compile};
 use crate::wire::{Field, Head, HeadView, Known, Span};
 
@@ -454,24 +455,32 @@ fn ask(table: &table::Table, request: &Request) -> Decision {
         let known = Known::of(name.as_bytes());
         head.fields.push(Field { name: put(name), value: put(value), known });
     }
-    let request = (
-        table::Request {
-            head: HeadView::new(&head, &block),
-            authority: request.authority.as_bytes(),
-            path: request.path.as_bytes(),
-            query: request.query.as_deref().map(str::as_bytes),
-            secure: request.secure,
-        },
-        request.roll,
-    );
-    let name = |route: &table::Route| route.object.name.to_string();
-    match table.listeners[0].route(&request.0, request.1) {
-        Hit::Forward { route, .. } => Decision::Forward(name(route)),
-        Hit::Redirect { route, .. } => Decision::Redirect(name(route)),
-        Hit::ToHttps { route } => Decision::ToHttps(name(route)),
+    let roll = request.roll;
+    let request = table::Request {
+        head: HeadView::new(&head, &block),
+        authority: request.authority.as_bytes(),
+        path: request.path.as_bytes(),
+        query: request.query.as_deref().map(str::as_bytes),
+        secure: request.secure,
+    };
+    let listener = &table.listeners[0];
+    let name = |object: &Ref| object.name.to_string();
+    let decision = match listener.route(&request, roll) {
+        Hit::Forward { route, .. } => Decision::Forward(name(&route.object)),
+        Hit::Redirect { route, .. } => Decision::Redirect(name(&route.object)),
+        Hit::ToHttps { route } => Decision::ToHttps(name(&route.object)),
         Hit::Refuse { refusal, .. } => unreachable!("nothing is guarded: {refusal:?}"),
         Hit::NotFound => Decision::NotFound,
-    }
+    };
+    let explained = match listener.explain(&request, Some(roll)).outcome {
+        Outcome::Forward { mapping, .. } => Decision::Forward(name(&mapping)),
+        Outcome::Redirect { mapping, .. } => Decision::Redirect(name(&mapping)),
+        Outcome::ToHttps { mapping, .. } => Decision::ToHttps(name(&mapping)),
+        Outcome::Refuse { message, .. } => unreachable!("nothing is guarded: {message}"),
+        Outcome::NotFound => Decision::NotFound,
+    };
+    assert_eq!(explained, decision, "what is explained is not what is done");
+    decision
 }
 
 #[cfg(test)]
