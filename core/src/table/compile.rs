@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 
 use super::host::{Domain, DomainIndex};
-use super::path::{self, PathIndex};
+use super::path::{self, Candidate, PathIndex};
 use super::slot::Slots;
 use super::{
     Action, Cluster, CompileError, Forward, Group, Hosts, Listener, Member, Route, Table,
@@ -168,7 +169,7 @@ impl Compiler<'_> {
         if let Some(host) = self.hosts.get(&Arc::as_ptr(source)) {
             return Ok(Arc::clone(host));
         }
-        if u32::try_from(source.groups.len()).is_err() {
+        if source.groups.len() > Candidate::RANK_END {
             return Err(CompileError::Groups(source.domain.to_string()));
         }
         if let Some(before) = self.by_domain.remove(&*source.domain) {
@@ -190,7 +191,7 @@ impl Compiler<'_> {
         if let Some(group) = self.groups.get(&Arc::as_ptr(source)) {
             return Ok(Arc::clone(group));
         }
-        let mut members = Vec::with_capacity(source.members.len());
+        let mut members = SmallVec::with_capacity(source.members.len());
         for member in &source.members {
             let route = Arc::new(self.route(&member.route)?);
             members.push(Member { from: member.from, to: member.to, route });
@@ -199,8 +200,12 @@ impl Compiler<'_> {
             PathMatch::Regex(pattern) => path::literals(pattern),
             _ => Box::default(),
         };
-        let group =
-            Arc::new(Group { source: Arc::clone(source), literals, members: members.into() });
+        let matcher = &source.matcher;
+        let bare = matcher.method.is_none()
+            && matcher.headers.is_empty()
+            && matcher.query.is_empty()
+            && !matches!(matcher.authority, Some(AuthorityMatch::Regex(_)));
+        let group = Arc::new(Group { source: Arc::clone(source), bare, literals, members });
         self.groups.insert(Arc::as_ptr(source), Arc::clone(&group));
         Ok(group)
     }
@@ -246,7 +251,7 @@ fn goes_to(clusters: &HashSet<ClusterSlot, FixedState>, group: &Group) -> bool {
 
 /// Files the groups by the authority that they ask for, then by path.
 fn sections(groups: &[Arc<Group>]) -> DomainIndex<PathIndex> {
-    let mut sections = DomainIndex::new(0);
+    let mut sections = DomainIndex::<PathIndex>::new(0);
     for (rank, group) in groups.iter().enumerate() {
         let domain = match &group.source.matcher.authority {
             Some(AuthorityMatch::Exact(text)) => Domain::Exact(text),
@@ -254,14 +259,12 @@ fn sections(groups: &[Arc<Group>]) -> DomainIndex<PathIndex> {
             Some(AuthorityMatch::Prefix(text)) => Domain::Prefix(text),
             Some(AuthorityMatch::Regex(_)) | None => Domain::Any,
         };
-        sections.or_insert_with(domain, Vec::new).push(rank as u32);
+        sections.or_insert_with(domain, PathIndex::default).push(rank as u32);
     }
-    sections.map(|ranks| {
-        PathIndex::build(ranks.iter().map(|rank| {
-            let group = &groups[*rank as usize];
-            (*rank, &group.source.matcher, &*group.literals)
-        }))
-    })
+    for index in sections.values_mut() {
+        index.build(groups);
+    }
+    sections
 }
 
 #[cfg(test)]

@@ -105,16 +105,13 @@ impl<T> DomainIndex<T> {
             .chain(&self.any)
     }
 
-    /// The same domains with other values.
-    pub(super) fn map<U>(self, mut f: impl FnMut(T) -> U) -> DomainIndex<U> {
-        let mut one = |map: Map<T>| map.into_iter().map(|(key, value)| (key, f(value))).collect();
-        DomainIndex {
-            exact: one(self.exact),
-            suffixes: self.suffixes.into_iter().map(|(len, map)| (len, one(map))).collect(),
-            prefixes: self.prefixes.into_iter().map(|(len, map)| (len, one(map))).collect(),
-            any: self.any.map(&mut f),
-            star_min: self.star_min,
-        }
+    /// All values, in no order.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.exact
+            .values_mut()
+            .chain(self.suffixes.iter_mut().flat_map(|(_, map)| map.values_mut()))
+            .chain(self.prefixes.iter_mut().flat_map(|(_, map)| map.values_mut()))
+            .chain(&mut self.any)
     }
 }
 

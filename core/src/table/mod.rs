@@ -10,6 +10,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::ir::{self, GuardScope};
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
 use crate::policy::headers::HeaderEdits;
@@ -111,9 +113,11 @@ struct VirtualHost {
 #[derive(Debug)]
 struct Group {
     source: Arc<ir::Group>,
+    /// Asks for nothing but a path and an authority that is not a regular expression.
+    bare: bool,
     /// Of a regular expression on the path: see [`path::literals`].
     literals: Box<[Box<[u8]>]>,
-    members: Box<[Member]>,
+    members: SmallVec<[Member; 1]>,
 }
 
 #[derive(Debug)]

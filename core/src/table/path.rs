@@ -4,13 +4,16 @@
 //! case-insensitive ones. A regular expression stands at the literal text that each of its
 //! matches begins with, at the root where there is none.
 //!
-//! What it yields is a superset, in lists that are each in rank order; the clauses themselves are
-//! checked by [`super::predicate`].
+//! What it yields is a superset, in lists that are each in rank order; what it has not shown to
+//! hold is checked by [`super::predicate`].
+
+use std::sync::Arc;
 
 use regex_syntax::hir::literal::Extractor;
 use smallvec::SmallVec;
 
-use crate::ir::{Matcher, PathMatch};
+use super::Group;
+use crate::ir::PathMatch;
 use crate::policy::pattern::Pattern;
 
 /// Up to this many groups are scanned rather than indexed.
@@ -18,11 +21,36 @@ const SCAN_MAX: usize = 4;
 /// A regular expression that may begin in more ways than this is filed under what they share.
 const LITERALS_MAX: usize = 16;
 
+/// Lists of candidates, each in rank order.
+pub(super) type Lists<'t> = SmallVec<[&'t [Candidate]; 8]>;
+
+/// A group that a path may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Candidate(u32);
+
+impl Candidate {
+    /// Ranks are below this.
+    pub(super) const RANK_END: usize = 1 << 31;
+
+    fn new(rank: u32, certain: bool) -> Self {
+        Self(rank << 1 | u32::from(certain))
+    }
+
+    pub(super) fn rank(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    /// The index has shown that the path clause holds.
+    pub(super) fn is_certain(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
 /// Groups by path.
 #[derive(Debug)]
 pub(super) enum PathIndex {
-    /// So few that their clauses are checked one by one; ranks.
-    Scan(Box<[u32]>),
+    /// So few that their clauses are checked one by one.
+    Scan(SmallVec<[Candidate; SCAN_MAX]>),
     Trees {
         sensitive: Tree,
         /// Keys in lower case.
@@ -30,47 +58,71 @@ pub(super) enum PathIndex {
     },
 }
 
+impl Default for PathIndex {
+    fn default() -> Self {
+        Self::Scan(SmallVec::new())
+    }
+}
+
 impl PathIndex {
-    /// `groups`: rank, clauses and [`literals`], in rank order.
-    pub(super) fn build<'a>(
-        groups: impl ExactSizeIterator<Item = (u32, &'a Matcher, &'a [Box<[u8]>])>,
-    ) -> Self {
-        if groups.len() <= SCAN_MAX {
-            return Self::Scan(groups.map(|(rank, ..)| rank).collect());
+    /// Adds a group, after all of lesser rank.
+    pub(super) fn push(&mut self, rank: u32) {
+        match self {
+            Self::Scan(candidates) => candidates.push(Candidate::new(rank, false)),
+            Self::Trees { .. } => unreachable!("groups are added before the index is built"),
         }
-        let mut sensitive = Vec::with_capacity(groups.len());
+    }
+
+    /// Builds the index once all groups of the virtual host (by rank) have been added.
+    pub(super) fn build(&mut self, groups: &[Arc<Group>]) {
+        let Self::Scan(candidates) = self else { return };
+        if candidates.len() <= SCAN_MAX {
+            return;
+        }
+        let mut sensitive = Vec::with_capacity(candidates.len());
         let mut folded = Vec::new();
-        for (rank, matcher, literals) in groups {
-            match &matcher.path {
+        for candidate in candidates {
+            let group = &groups[candidate.rank()];
+            let candidate = Candidate(candidate.0 | 1);
+            match &group.source.matcher.path {
                 PathMatch::Prefix { text, case_sensitive: true } => {
-                    sensitive.push(Entry { key: text.as_bytes(), end: false, rank });
+                    sensitive.push(Entry { key: text.as_bytes(), end: false, candidate });
                 }
                 PathMatch::Exact { text, case_sensitive: true } => {
-                    sensitive.push(Entry { key: text.as_bytes(), end: true, rank });
+                    sensitive.push(Entry { key: text.as_bytes(), end: true, candidate });
                 }
                 PathMatch::Prefix { text, case_sensitive: false } => {
-                    folded.push((text.to_ascii_lowercase(), false, rank));
+                    folded.push((text.to_ascii_lowercase(), false, candidate));
                 }
                 PathMatch::Exact { text, case_sensitive: false } => {
-                    folded.push((text.to_ascii_lowercase(), true, rank));
+                    folded.push((text.to_ascii_lowercase(), true, candidate));
                 }
                 PathMatch::Regex(_) => {
-                    sensitive.extend(literals.iter().map(|key| Entry { key, end: false, rank }));
+                    let candidate = Candidate(candidate.0 & !1);
+                    let literals = group.literals.iter();
+                    sensitive.extend(literals.map(|key| Entry { key, end: false, candidate }));
                 }
             }
         }
         let insensitive = folded
             .iter()
-            .map(|(key, end, rank)| Entry { key: key.as_bytes(), end: *end, rank: *rank })
+            .map(|(key, end, candidate)| Entry {
+                key: key.as_bytes(),
+                end: *end,
+                candidate: *candidate,
+            })
             .collect();
-        Self::Trees { sensitive: Tree::build(sensitive), insensitive: Tree::build(insensitive) }
+        *self = Self::Trees {
+            sensitive: Tree::build(sensitive),
+            insensitive: Tree::build(insensitive),
+        };
     }
 
-    /// Adds the lists of ranks that `path` leads to; none is empty.
-    pub(super) fn collect<'t>(&'t self, path: &[u8], lists: &mut SmallVec<[&'t [u32]; 8]>) {
+    /// Adds the lists that `path` leads to; none is empty.
+    pub(super) fn collect<'t>(&'t self, path: &[u8], lists: &mut Lists<'t>) {
         match self {
-            Self::Scan(ranks) if ranks.is_empty() => {}
-            Self::Scan(ranks) => lists.push(ranks),
+            Self::Scan(candidates) if candidates.is_empty() => {}
+            Self::Scan(candidates) => lists.push(candidates),
             Self::Trees { sensitive, insensitive } => {
                 sensitive.collect::<false>(path, lists);
                 insensitive.collect::<true>(path, lists);
@@ -102,7 +154,7 @@ struct Entry<'a> {
     key: &'a [u8],
     /// The path ends here: an exact match.
     end: bool,
-    rank: u32,
+    candidate: Candidate,
 }
 
 /// A radix tree over bytes, in flat arrays. Node 0 is the root; the children of a node lie side by
@@ -113,16 +165,16 @@ pub(super) struct Tree {
     /// First byte of each node's label.
     first: Vec<u8>,
     labels: Vec<u8>,
-    ranks: Vec<u32>,
+    candidates: Vec<Candidate>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
     label: Range,
     children: Range,
-    /// Into `ranks`: groups whose prefix ends here.
+    /// Into `candidates`: groups whose prefix ends here.
     prefix: Range,
-    /// Into `ranks`: groups whose exact path ends here.
+    /// Into `candidates`: groups whose exact path ends here.
     exact: Range,
 }
 
@@ -158,12 +210,12 @@ impl Tree {
         while at < pending.len() {
             let (mut low, high, depth) = pending[at];
             let mut take = |end: bool, low: &mut usize| {
-                let from = tree.ranks.len();
+                let from = tree.candidates.len();
                 while *low < high && entries[*low].key.len() == depth && entries[*low].end == end {
-                    tree.ranks.push(entries[*low].rank);
+                    tree.candidates.push(entries[*low].candidate);
                     *low += 1;
                 }
-                Range::new(from, tree.ranks.len())
+                Range::new(from, tree.candidates.len())
             };
             tree.nodes[at].prefix = take(false, &mut low);
             tree.nodes[at].exact = take(true, &mut low);
@@ -188,16 +240,16 @@ impl Tree {
         tree
     }
 
-    fn collect<'t, const FOLD: bool>(&'t self, path: &[u8], lists: &mut SmallVec<[&'t [u32]; 8]>) {
+    fn collect<'t, const FOLD: bool>(&'t self, path: &[u8], lists: &mut Lists<'t>) {
         let Some(mut node) = self.nodes.first() else { return };
         let mut rest = path;
         loop {
-            let prefix = node.prefix.of(&self.ranks);
+            let prefix = node.prefix.of(&self.candidates);
             if !prefix.is_empty() {
                 lists.push(prefix);
             }
             let Some(&byte) = rest.first() else {
-                let exact = node.exact.of(&self.ranks);
+                let exact = node.exact.of(&self.candidates);
                 if !exact.is_empty() {
                     lists.push(exact);
                 }

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
+use super::path::{Candidate, Lists};
 use super::predicate::{Clause, Subject};
 use super::{Group, Listener, Request, Route, VirtualHost};
 use crate::ir::{InsecureAction, SecurityModel};
@@ -57,10 +56,10 @@ pub(super) struct Walk<'t, 'r> {
     /// Which member of a group to take; `None`: the first with a share.
     roll: Option<u32>,
     subject: Subject<'t, 'r>,
-    /// Ranks yet to be seen: none is empty, the one with the least head is last.
-    lists: SmallVec<[&'t [u32]; 8]>,
+    /// Candidates yet to be seen: none is empty, the one with the least head is last.
+    lists: Lists<'t>,
     /// One more than the rank seen last: a group may be in several lists.
-    next: u32,
+    next: usize,
 }
 
 impl<'t, 'r> Walk<'t, 'r> {
@@ -70,7 +69,7 @@ impl<'t, 'r> Walk<'t, 'r> {
         request: &Request<'r>,
         roll: Option<u32>,
     ) -> Self {
-        let mut lists = SmallVec::new();
+        let mut lists = Lists::new();
         for index in host.sections.covering(request.authority) {
             index.collect(request.path, &mut lists);
         }
@@ -86,10 +85,10 @@ impl<'t, 'r> Walk<'t, 'r> {
         &mut self.subject
     }
 
-    fn rank(&mut self) -> Option<u32> {
+    fn candidate(&mut self) -> Option<Candidate> {
         loop {
             let last = self.lists.last_mut()?;
-            let (&rank, rest) = last.split_first().expect("no list is empty");
+            let (&candidate, rest) = last.split_first().expect("no list is empty");
             if rest.is_empty() {
                 self.lists.pop();
             } else {
@@ -100,15 +99,18 @@ impl<'t, 'r> Walk<'t, 'r> {
                     at -= 1;
                 }
             }
-            if rank >= self.next {
-                self.next = rank + 1;
-                return Some(rank);
+            if candidate.rank() >= self.next {
+                self.next = candidate.rank() + 1;
+                return Some(candidate);
             }
         }
     }
 
-    fn verdict(&mut self, group: &'t Group) -> Verdict<'t> {
-        if let Some(clause) = self.subject.unmet(&group.source.matcher) {
+    fn verdict(&mut self, group: &'t Group, path_holds: bool) -> Verdict<'t> {
+        // The section has shown that the authority clause holds.
+        if !(path_holds && group.bare)
+            && let Some(clause) = self.subject.unmet(&group.source.matcher)
+        {
             return Verdict::Unmet(clause);
         }
         let member = group.members.iter().find(|member| match self.roll {
@@ -129,9 +131,9 @@ impl<'t> Iterator for Walk<'t, '_> {
     type Item = (&'t Group, Verdict<'t>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rank = self.rank()?;
+        let candidate = self.candidate()?;
         let host = self.host;
-        let group = &*host.groups[rank as usize];
-        Some((group, self.verdict(group)))
+        let group = &*host.groups[candidate.rank()];
+        Some((group, self.verdict(group, candidate.is_certain())))
     }
 }
