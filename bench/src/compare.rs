@@ -238,8 +238,10 @@ impl Comparison<'_> {
         let seconds = self.options.window.as_secs().max(1);
         let mut command = Command::new(wrk);
         command.args(["-t1", &format!("-c{}", entrant.load.connections), &format!("-d{seconds}s")]);
+        // wrk knows its own Host by that spelling only, and would send a second one.
         let fields = request.lines().skip(1).take_while(|line| !line.is_empty());
-        command.args(fields.flat_map(|line| ["-H", line]));
+        let fields = fields.map(|line| line.replacen("host: ", "Host: ", 1));
+        command.args(fields.flat_map(|line| ["-H".to_owned(), line]));
         command.arg(format!("http://127.0.0.1:{}{target}", running.listen));
         cpu::pin_child(&mut command, self.load_core);
         let processes = running.processes()?;

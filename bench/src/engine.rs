@@ -7,8 +7,10 @@
 //! Invariant: what one end sends (`http::body`) is what the other end compares with.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -192,7 +194,7 @@ impl Run {
 impl Engine {
     /// Opens the null back end on `address` (port 0: any free one). Must be used on this thread only.
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(address).context("binding the null back end")?;
+        let listener = bind(address).context("binding the null back end")?;
         let mut ring = Ring::open()?;
         ring.accept(listener.as_raw_fd(), LISTENER);
         let nothing = Load {
@@ -374,7 +376,7 @@ impl Engine {
 
     fn accepted(&mut self, completion: Completion) -> Result<()> {
         if completion.result < 0 {
-            return Err(std::io::Error::from_raw_os_error(-completion.result))
+            return Err(io::Error::from_raw_os_error(-completion.result))
                 .context("accepting at the null back end");
         }
         // SAFETY: the kernel just made this descriptor for us and nobody else has it.
@@ -645,6 +647,20 @@ impl Engine {
             }
             self.connections[slot as usize] = None;
             self.free.push(slot);
+        }
+    }
+}
+
+/// Binds once the address is free: the kernel closes the listener of a process that just ended only
+/// when it has taken its ring apart, a moment later.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + SETTLE_TIME;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound,
         }
     }
 }

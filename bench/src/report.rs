@@ -32,6 +32,12 @@ impl Sample {
         self.answers as f64 / self.window_s.max(1e-9)
     }
 
+    /// The share of the window that the proxy wanted its core. Well below one, the load was too weak
+    /// and the figure is less than the proxy can do: waking up costs time of its own.
+    pub(crate) fn demand(&self) -> f64 {
+        (self.cpu_s + self.waited_s) / self.window_s.max(1e-9)
+    }
+
     /// The share of the window that the proxy waited for its core.
     pub(crate) fn disturbance(&self) -> f64 {
         self.waited_s / self.window_s.max(1e-9)
@@ -110,8 +116,8 @@ impl Report {
             "## {}: {}\n\n{} connections, {} interleaved rounds of {} s, one worker on one core. \
              {}. {}.\n\n\
              | proxy | requests per CPU-second | µs each | × nginx | × best other | min–max | requests/s \
-             | waited | RSS MiB | wrk |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+             | busy | waited | RSS MiB | wrk |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             self.scenario,
             self.title,
             self.connections,
@@ -130,17 +136,18 @@ impl Report {
         let Some(figure) = row.figure() else {
             let trouble = row.trouble().unwrap_or_else(|| "no samples".to_owned());
             let trouble = trouble.replace(['|', '\n'], " ");
-            return writeln!(text, "| {} | failed: {trouble} | | | | | | | | |", row.peer)
+            return writeln!(text, "| {} | failed: {trouble} | | | | | | | | | |", row.peer)
                 .expect("a String takes everything");
         };
         let ratio =
             |to: Option<f64>| to.map_or_else(|| "–".to_owned(), |to| format!("{:.2}", figure / to));
         let (least, most) = range(&row.figures()).expect("a figure has samples");
         let rates: Vec<_> = row.samples.iter().map(Sample::per_second).collect();
+        let demands: Vec<_> = row.samples.iter().map(Sample::demand).collect();
         let waits: Vec<_> = row.samples.iter().map(Sample::disturbance).collect();
         writeln!(
             text,
-            "| {} | {} | {:.2} | {} | {} | {}–{} | {} | {:.0} % | {:.0} | {} |",
+            "| {} | {} | {:.2} | {} | {} | {}–{} | {} | {:.0} % | {:.0} % | {:.0} | {} |",
             row.peer,
             thousands(figure),
             1e6 / figure,
@@ -149,6 +156,7 @@ impl Report {
             thousands(least),
             thousands(most),
             thousands(median(&rates).unwrap_or_default()),
+            median(&demands).unwrap_or_default() * 100.0,
             median(&waits).unwrap_or_default() * 100.0,
             row.resident_bytes as f64 / f64::from(1 << 20),
             row.wrk_per_cpu_second.map_or_else(|| "–".to_owned(), thousands),

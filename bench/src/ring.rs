@@ -15,7 +15,8 @@ use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 const ENTRIES: u32 = 1024;
-const BUFFERS: u16 = 256;
+/// Few, so that they stay in the cache: with four times as many, large bodies cost a tenth more.
+const BUFFERS: u16 = 64;
 const BUFFER_BYTES: usize = 16 * 1024;
 const GROUP: u16 = 1;
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used)]
 use std::io::{Read as _, Write as _};
-use std::thread;
 
 use super::*;
 
