@@ -23,11 +23,11 @@ pub fn split(text: &str) -> Vec<Chunk<'_>> {
             Some(Marker::Start) => {
                 // Directives before the marker belong to the document that it begins.
                 let before = &text[open.start..at];
-                let directives = open.prologue && has_directive(before);
-                if !(open.prologue && is_prologue(before)) {
+                let prologue = open.prologue && is_prologue(before);
+                if !prologue {
                     chunks.push(Chunk { text: before, first_line: open.first_line });
                 }
-                if !directives {
+                if !(prologue && has_directive(before)) {
                     open = Open { start: at, first_line: line, prologue: false };
                 }
                 open.prologue = false;
