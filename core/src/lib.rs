@@ -15,6 +15,7 @@ pub mod snapshot;
 
 pub mod ir;
 pub mod resolve;
+pub mod status;
 
 pub mod policy;
 pub mod table;

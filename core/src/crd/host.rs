@@ -7,6 +7,7 @@ use super::decode::{choice, record};
 use super::tls_context::TlsVersion;
 
 record! {
+    #[derive(Default)]
     pub struct Host {
         /// Empty or absent: `*`.
         pub hostname: Option<String>,

@@ -7,6 +7,7 @@ use super::decode::{At, Context, Decode, choice, record};
 use super::node::Node;
 
 record! {
+    #[derive(Default)]
     /// A route as written; `Option` where absence is not the same as a default.
     pub struct Mapping {
         pub prefix: String,

@@ -1,6 +1,388 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Snapshot → (Ir, Problems).
+//! Snapshot → (Ir, Problems): what was meant. It never fails; a bad object rejects only itself.
+//!
+//! Each Mapping is judged by itself first ([`mapping`], remembered per object), then grouped and
+//! ordered ([`group`]), then attached to Hosts and these to Listeners ([`attach`]).
 
-pub(crate) mod hostglob;
-pub(crate) mod service;
-pub(crate) mod weight;
+mod attach;
+mod duration;
+mod endpoints;
+mod facts;
+mod group;
+mod guard;
+mod host;
+mod hostglob;
+mod ingress;
+mod listener;
+mod mapping;
+mod memo;
+mod module;
+mod observers;
+mod probe;
+mod secret;
+mod service;
+mod unenforced;
+mod weight;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub use memo::Memo;
+
+use crate::crd::{Meta, Spec};
+use crate::ir::{self, Ir, VirtualHost};
+use crate::name::{Kind, Ref};
+use crate::problem::Problems;
+use crate::snapshot::{ServiceResolution, Snapshot};
+
+use attach::Directory;
+use endpoints::Services;
+use facts::{Facts, Resolver};
+use host::Host;
+use listener::Listener;
+use mapping::{Labels, Lookup};
+use memo::{Claim, Resolved, Round, Source};
+
+/// The certificate that serves when there is no Host.
+const FALLBACK_CERTIFICATE: &str = "fallback-self-signed-cert";
+
+/// What a snapshot means, and what is wrong in it. `memo` makes it quick where little has changed
+/// since it was last used; the result is the same with any.
+pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
+    let settings = &snapshot.settings;
+    let in_scope = |meta: &Meta| {
+        !settings.single_namespace
+            || meta.namespace().is_empty()
+            || *meta.namespace() == settings.namespace
+    };
+    let ours = |meta: &Meta| in_scope(meta) && meta.is_for(&settings.ambassador_id);
+
+    let modules = snapshot.of_kind(Kind::Module).filter(|o| ours(&o.meta));
+    let mut module = module::resolve(modules);
+    let mut problems = std::mem::take(&mut module.problems);
+    let services = Services::of(snapshot, in_scope);
+    let ingresses = expand(snapshot, in_scope, &services, memo);
+    let hosts = hosts(snapshot, ours, &ingresses, &mut problems);
+    let guards = guard::resolve(snapshot, ours, module.ip_rules.as_ref(), &mut problems);
+
+    let facts = facts(snapshot, ours, std::mem::take(&mut module.defaults), &hosts, &mut problems);
+    let (facts, mut round) = memo.begin(facts);
+    for object in snapshot.of_kind(Kind::Mapping).filter(|o| ours(&o.meta)) {
+        let Spec::Mapping(spec) = &object.spec else { continue };
+        let resolved = round.object(object, || {
+            let labels = Labels(Arc::new(object.meta.labels.clone()));
+            let (mapping, problems) = mapping::resolve(&object.meta.object, &labels, spec, &facts);
+            Resolved { mapping: mapping.map(Arc::new), problems }
+        });
+        problems.0.extend_from_slice(&resolved.problems.0);
+    }
+    for (object, expanded) in &ingresses {
+        problems.0.extend_from_slice(&expanded.problems.0);
+        for path in &expanded.mappings {
+            ingress_path(&object.meta, path, &facts, &mut round, &mut problems);
+        }
+    }
+    problems.extend(probe::resolve(&module.probes, settings, &facts, &mut round));
+    let claims = round.finish(guards.auth.as_ref());
+
+    let clusters = clusters(claims, &services, memo, &mut problems);
+    for built in memo.order() {
+        problems.0.extend_from_slice(&built.problems.0);
+    }
+    let virtual_hosts = virtual_hosts(snapshot, &hosts, memo, &mut problems);
+    let listeners = listeners(snapshot, ours, &hosts, &virtual_hosts, &mut problems);
+    observers::resolve(snapshot, ours, &mut problems);
+
+    let settings = match &memo.settings {
+        Some(known) if **known == module.settings => Arc::clone(known),
+        _ => Arc::clone(memo.settings.insert(Arc::new(module.settings))),
+    };
+    (Ir { settings, listeners, clusters, guards: guards.guards }, problems)
+}
+
+type Ingresses = Vec<(Arc<crate::crd::Object>, Arc<ingress::Expanded>)>;
+
+fn expand(
+    snapshot: &Snapshot,
+    in_scope: impl Fn(&Meta) -> bool,
+    services: &Services<'_>,
+    memo: &mut Memo,
+) -> Ingresses {
+    let mut known = std::mem::take(&mut memo.ingresses);
+    let mut all = Ingresses::new();
+    for object in ingress::ours(snapshot, in_scope) {
+        let Spec::Ingress(spec) = &object.spec else { continue };
+        let at = Arc::as_ptr(object).addr();
+        // Named ports come from Services, so that it is made anew and compared.
+        let expanded = ingress::expand(&object.meta, spec, services);
+        let expanded = match known.remove(&at) {
+            Some((_, old)) if *old == expanded => old,
+            _ => Arc::new(expanded),
+        };
+        memo.ingresses.insert(at, (Arc::clone(object), Arc::clone(&expanded)));
+        all.push((Arc::clone(object), expanded));
+    }
+    all
+}
+
+fn ingress_path(
+    meta: &Meta,
+    path: &ingress::Path,
+    facts: &Facts,
+    round: &mut Round<'_>,
+    problems: &mut Problems,
+) {
+    let mut labels = meta.labels.clone();
+    labels.extend(path.label.clone());
+    let labels = Labels(Arc::new(labels));
+    let name = format!("{}/{}", meta.namespace(), path.name);
+    let resolved = round.made_up(&name, &path.mapping, &labels, || {
+        let (mapping, mut problems) = mapping::resolve(&meta.object, &labels, &path.mapping, facts);
+        for problem in &mut problems.0 {
+            problem.path.clone_from(&path.at);
+        }
+        let load_key = format!("{}.{}", path.name, meta.namespace()).into();
+        let mapping = mapping.map(|mapping| Arc::new(mapping::Mapping { load_key, ..mapping }));
+        Resolved { mapping, problems }
+    });
+    problems.0.extend_from_slice(&resolved.problems.0);
+}
+
+fn hosts(
+    snapshot: &Snapshot,
+    ours: impl Fn(&Meta) -> bool,
+    ingresses: &Ingresses,
+    problems: &mut Problems,
+) -> Vec<Host> {
+    let mut written = snapshot.refused_of_kind(Kind::Host).any(|meta| ours(meta));
+    let mut hosts = Vec::new();
+    for object in snapshot.of_kind(Kind::Host).filter(|o| ours(&o.meta)) {
+        written = true;
+        if let Spec::Host(spec) = &object.spec {
+            hosts.extend(host::resolve(&object.meta, spec, snapshot, problems));
+        }
+    }
+    for (object, expanded) in ingresses {
+        written |= !expanded.hosts.is_empty();
+        for spec in &expanded.hosts {
+            hosts.extend(host::resolve(&object.meta, spec, snapshot, problems));
+        }
+    }
+    // A Host that was written but is refused does not open everything.
+    if !written {
+        let namespace = &snapshot.settings.namespace;
+        let name = Ref::new(Kind::Secret, Arc::clone(namespace), FALLBACK_CERTIFICATE);
+        hosts.push(Host::built_in(namespace, snapshot.object(&name).is_some()));
+    }
+    hosts
+}
+
+fn facts(
+    snapshot: &Snapshot,
+    ours: impl Fn(&Meta) -> bool,
+    defaults: facts::Defaults,
+    hosts: &[Host],
+    problems: &mut Problems,
+) -> Facts {
+    let mut facts = Facts {
+        namespace: Arc::clone(&snapshot.settings.namespace),
+        default_lookup: match snapshot.settings.service_resolution {
+            ServiceResolution::Dns => Lookup::ClusterIp,
+            ServiceResolution::Endpoints => Lookup::Endpoints,
+        },
+        defaults,
+        resolvers: Default::default(),
+        tls_contexts: Default::default(),
+        host_selectors: hosts.iter().filter_map(|host| host.selector.clone()).collect(),
+    };
+    for (kind, resolver) in [
+        (Kind::KubernetesServiceResolver, Resolver::Service),
+        (Kind::KubernetesEndpointResolver, Resolver::Endpoint),
+        (Kind::ConsulResolver, Resolver::Consul),
+    ] {
+        for object in snapshot.of_kind(kind).filter(|o| ours(&o.meta)) {
+            facts.resolvers.entry(Arc::clone(object.meta.name())).or_insert(resolver);
+        }
+    }
+    let contexts = snapshot.of_kind(Kind::TLSContext).filter(|o| ours(&o.meta));
+    facts.tls_contexts.extend(contexts.map(|o| Arc::clone(o.meta.name())));
+    // A resolver that the Module names and nobody knows would refuse every Mapping: it is told
+    // once and not used.
+    if let Some(name) = facts.defaults.resolver.clone()
+        && facts.resolver(&name).is_none()
+    {
+        let module = snapshot.of_kind(Kind::Module).find(|o| ours(&o.meta));
+        if let Some(module) = module {
+            problems.unknown_resolver(&module.meta.object, "spec.config.resolver", &name);
+        }
+        facts.defaults.resolver = None;
+    }
+    facts
+}
+
+/// Clusters by name; equal ones keep their pointers.
+fn clusters(
+    claims: Vec<Claim>,
+    services: &Services<'_>,
+    memo: &mut Memo,
+    problems: &mut Problems,
+) -> std::collections::BTreeMap<Arc<str>, Arc<ir::Cluster>> {
+    let mut known = std::mem::take(&mut memo.sources);
+    let mut missing = Vec::new();
+    for Claim { name, upstream, mapping } in claims {
+        let inputs = services.inputs(&upstream);
+        let same = |known: &Source| {
+            known.upstream == upstream
+                && known.inputs.len() == inputs.len()
+                && known.inputs.iter().zip(inputs).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let source = match known.remove(&name) {
+            Some(known) if same(&known) => known,
+            old => {
+                let (source, missing) = services.source(&upstream);
+                let cluster = cluster(&name, &upstream, source);
+                let cluster = match old {
+                    Some(old) if *old.cluster == cluster => old.cluster,
+                    _ => Arc::new(cluster),
+                };
+                memo.clusters.insert(Arc::clone(&name), Arc::clone(&cluster));
+                let inputs = inputs.iter().map(|o| Arc::clone(o)).collect();
+                Source { upstream, inputs, cluster, missing }
+            }
+        };
+        if let Some(port) = &source.missing {
+            missing.push((mapping, source.upstream.host.clone(), port.clone()));
+        }
+        memo.sources.insert(name, source);
+    }
+    for name in known.keys() {
+        memo.clusters.remove(name);
+    }
+    missing.sort_by(|(a, ..), (b, ..)| a.load_key.cmp(&b.load_key));
+    for (mapping, host, port) in missing {
+        problems.no_such_port(&mapping.object, &host, port.port, &port.ports);
+    }
+    memo.clusters.clone()
+}
+
+fn cluster(
+    name: &Arc<str>,
+    upstream: &mapping::Upstream,
+    source: ir::EndpointSource,
+) -> ir::Cluster {
+    ir::Cluster {
+        name: Arc::clone(name),
+        stats_name: Arc::clone(&upstream.stats_name),
+        source,
+        host: Arc::clone(&upstream.host),
+        transport: upstream.transport,
+        connect_timeout: upstream.connect_timeout,
+        idle_timeout: upstream.idle_timeout,
+        max_lifetime: upstream.max_lifetime,
+        keepalive: upstream.keepalive,
+    }
+}
+
+/// One per Host, in their order; equal ones keep their pointers.
+fn virtual_hosts(
+    snapshot: &Snapshot,
+    hosts: &[Host],
+    memo: &mut Memo,
+    problems: &mut Problems,
+) -> Vec<Arc<VirtualHost>> {
+    let strict = snapshot.settings.strict_selectors;
+    let mut known = std::mem::take(&mut memo.virtual_hosts);
+    let order = memo.order();
+    let directory = Directory::of(order, strict);
+    let mut attached: Vec<bool> = order.iter().map(|built| built.group.is_none()).collect();
+    let mut all = Vec::with_capacity(hosts.len());
+    let mut remembered = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        let groups = directory.groups_of(host, &mut attached);
+        let old = known.get_mut(&host.hostname).and_then(|candidates| {
+            let same = |(known, virtual_host): &(Host, Arc<VirtualHost>)| {
+                known == host && same_groups(&virtual_host.groups, &groups)
+            };
+            let at = candidates.iter().position(same)?;
+            Some(candidates.swap_remove(at).1)
+        });
+        let virtual_host = old.unwrap_or_else(|| {
+            Arc::new(VirtualHost {
+                domain: Arc::clone(&host.hostname),
+                host: host.object.clone(),
+                insecure: host.insecure,
+                refusal: host.refusal.clone(),
+                groups,
+            })
+        });
+        remembered.push((host.clone(), Arc::clone(&virtual_host)));
+        all.push(virtual_host);
+    }
+    attach::explain_unattached(order, &attached, hosts, strict, problems);
+    for (host, virtual_host) in remembered {
+        memo.virtual_hosts
+            .entry(Arc::clone(&host.hostname))
+            .or_default()
+            .push((host, virtual_host));
+    }
+    all
+}
+
+fn same_groups(a: &[Arc<ir::Group>], b: &[Arc<ir::Group>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn listeners(
+    snapshot: &Snapshot,
+    ours: impl Fn(&Meta) -> bool,
+    hosts: &[Host],
+    virtual_hosts: &[Arc<VirtualHost>],
+    problems: &mut Problems,
+) -> Vec<ir::Listener> {
+    let settings = &snapshot.settings;
+    let mut objects: Vec<_> = snapshot.of_kind(Kind::Listener).filter(|o| ours(&o.meta)).collect();
+    let key =
+        |object: &crate::crd::Object| format!("{}.{}", object.meta.name(), object.meta.namespace());
+    objects.sort_by_cached_key(|object| key(object));
+    let mut accepted: Vec<Listener> = Vec::new();
+    for object in &objects {
+        let Spec::Listener(spec) = &object.spec else { continue };
+        let name = &object.meta.object;
+        let Some(listener) = listener::resolve(name, spec, settings, problems) else { continue };
+        let taken: Option<&Listener> = accepted.iter().find(|l| l.socket() == listener.socket());
+        match taken {
+            Some(other) => problems.address_taken(name, listener.address, &other.object),
+            None => accepted.push(listener),
+        }
+    }
+    let refused = snapshot.refused_of_kind(Kind::Listener).any(|meta| ours(meta));
+    if objects.is_empty() && !refused {
+        if settings.default_listeners {
+            accepted.extend(Listener::built_in(settings));
+        } else {
+            problems.no_listener(&settings.namespace);
+        }
+    }
+    let tcp = snapshot.of_kind(Kind::TCPMapping).filter(|o| ours(&o.meta));
+    let tcp_ports: Vec<u16> = tcp
+        .filter_map(|object| match &object.spec {
+            Spec::TCPMapping(mapping) => Some(mapping.port),
+            _ => None,
+        })
+        .collect();
+    let strict = settings.strict_selectors;
+    attach::listeners(&accepted, hosts, virtual_hosts, strict, &tcp_ports, problems)
+}
+
+/// Where probes lead: an admin server that listens everywhere is reached by loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let loopback = match address {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    let ip = if address.ip().is_unspecified() { loopback } else { address.ip() };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests;

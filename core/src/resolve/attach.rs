@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which groups a Host serves, which Hosts a Listener binds, and why something ends up nowhere.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::ir::{self, VirtualHost};
+use crate::name::Ref;
+use crate::problem::Problems;
+
+use super::group::Built;
+use super::host::{Apart, Host};
+use super::hostglob;
+use super::listener::Listener;
+use super::mapping::Hostname;
+
+/// Groups in decision order, found by what a Host can take.
+pub(crate) struct Directory<'a> {
+    groups: &'a [Arc<Built>],
+    strict: bool,
+    /// Places of the groups of one literal host name.
+    literal: HashMap<&'a str, Vec<usize>, RandomState>,
+    /// Places of all others.
+    open: Vec<usize>,
+}
+
+impl<'a> Directory<'a> {
+    pub(crate) fn of(groups: &'a [Arc<Built>], strict: bool) -> Self {
+        let mut directory = Self { groups, strict, literal: HashMap::default(), open: Vec::new() };
+        for (at, built) in groups.iter().enumerate() {
+            match &built.hostname {
+                Hostname::Glob(name) if !hostglob::is_glob(name) && !built.internal => {
+                    directory.literal.entry(name).or_default().push(at);
+                }
+                _ => directory.open.push(at),
+            }
+        }
+        directory
+    }
+
+    /// The groups of a Host in decision order; marks each in `attached`.
+    pub(crate) fn groups_of(&self, host: &Host, attached: &mut [bool]) -> Vec<Arc<ir::Group>> {
+        let mut groups = Vec::new();
+        let mut take = |at: usize| {
+            let built = &self.groups[at];
+            let Some(group) = &built.group else { return };
+            let taken =
+                built.internal || host.takes(&built.hostname, &built.labels, self.strict).is_ok();
+            if taken {
+                attached[at] = true;
+                groups.push(Arc::clone(group));
+            }
+        };
+        // A loose selector chooses Mappings of any host name.
+        let every = hostglob::is_glob(&host.hostname) || (!self.strict && host.selector.is_some());
+        if every {
+            (0..self.groups.len()).for_each(take);
+            return groups;
+        }
+        let literal = self.literal.get(&*host.hostname).map_or(&[][..], Vec::as_slice);
+        // Both lists are sorted: walk them together.
+        let (mut a, mut b) = (literal.iter().peekable(), self.open.iter().peekable());
+        while let Some(&at) = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if x < y => a.next(),
+            (Some(_), None) => a.next(),
+            (_, Some(_)) => b.next(),
+            (None, None) => None,
+        } {
+            take(at);
+        }
+        groups
+    }
+}
+
+/// Says of every group that no Host took what keeps them apart.
+pub(crate) fn explain_unattached(
+    groups: &[Arc<Built>],
+    attached: &[bool],
+    hosts: &[Host],
+    strict: bool,
+    problems: &mut Problems,
+) {
+    for built in groups.iter().zip(attached).filter(|(_, attached)| !**attached).map(|(b, _)| b) {
+        for mapping in &built.members {
+            let object = &mapping.object;
+            if hosts.is_empty() {
+                problems.no_host(object);
+                continue;
+            }
+            let apart = |host: &Host| host.takes(&built.hostname, &built.labels, strict).err();
+            let by_labels = hosts.iter().find(|host| apart(host) == Some(Apart::Labels));
+            match (by_labels, &built.hostname) {
+                (Some(host), _) => {
+                    let wanted = host.selector.iter().flatten();
+                    let missing = wanted
+                        .filter(|(name, value)| built.labels.0.get(*name) != Some(value))
+                        .map(|(name, value)| format!("{name}: {value}"));
+                    let missing: Vec<String> = missing.collect();
+                    problems.labels_match_no_host(object, name(host), &missing.join(", "));
+                }
+                (None, Hostname::Glob(glob)) => {
+                    let names: Vec<&str> = hosts.iter().map(|h| &*h.hostname).take(4).collect();
+                    problems.hostname_matches_no_host(object, glob, &names);
+                }
+                (None, _) => problems.nothing_to_go_by(object, &hosts[0].hostname),
+            }
+        }
+    }
+}
+
+fn name(host: &Host) -> &str {
+    host.object.as_ref().map_or("", |object| &object.name)
+}
+
+/// The virtual hosts that each Listener serves, most specific domain first. Of Hosts with one
+/// hostname the oldest serves.
+pub(crate) fn listeners(
+    listeners: &[Listener],
+    hosts: &[Host],
+    virtual_hosts: &[Arc<VirtualHost>],
+    strict: bool,
+    tcp_ports: &[u16],
+    problems: &mut Problems,
+) -> Vec<ir::Listener> {
+    let mut bound = vec![false; hosts.len()];
+    let mut losers: Vec<(usize, usize)> = Vec::new();
+    let mut served = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let mut winners: HashMap<&str, usize, RandomState> = HashMap::default();
+        for (at, host) in hosts.iter().enumerate().filter(|(_, h)| listener.binds(h, strict)) {
+            bound[at] = true;
+            let winner = winners.entry(&host.hostname).or_insert(at);
+            if *winner != at {
+                let (older, younger) =
+                    if age(host) < age(&hosts[*winner]) { (at, *winner) } else { (*winner, at) };
+                *winner = older;
+                losers.push((younger, older));
+            }
+        }
+        if winners.is_empty() && !tcp_ports.contains(&listener.address.port()) {
+            problems.listener_without_hosts(&listener.object);
+            continue;
+        }
+        if !listener.is_served() {
+            problems.stack_not_served(&listener.object);
+            continue;
+        }
+        let mut chosen: Vec<&Arc<VirtualHost>> =
+            winners.into_values().map(|at| &virtual_hosts[at]).collect();
+        chosen.sort_by(|a, b| {
+            hostglob::specificity(&a.domain).cmp(&hostglob::specificity(&b.domain))
+        });
+        served.push(ir::Listener {
+            object: listener.object.clone(),
+            address: listener.address,
+            stats_prefix: Arc::clone(&listener.stats_prefix),
+            stack: listener.stack.clone(),
+            security: listener.security,
+            l7_depth: listener.l7_depth,
+            virtual_hosts: chosen.into_iter().cloned().collect(),
+        });
+    }
+    losers.sort_unstable();
+    losers.dedup_by_key(|(loser, _)| *loser);
+    for (loser, winner) in losers {
+        if let (Some(object), Some(other)) = (&hosts[loser].object, &hosts[winner].object) {
+            problems.hostname_taken(object, &hosts[loser].hostname, other);
+        }
+    }
+    for (host, _) in hosts.iter().zip(bound).filter(|(_, bound)| !bound && !listeners.is_empty()) {
+        if let Some(object) = &host.object {
+            problems.host_without_listener(object);
+        }
+    }
+    served
+}
+
+/// The oldest is the least: creation, then namespace and name.
+fn age(host: &Host) -> (i64, Option<(&Arc<str>, &Arc<str>)>) {
+    let name = host.object.as_ref().map(|Ref { namespace, name, .. }| (namespace, name));
+    (host.created.unwrap_or(i64::MAX), name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a cluster's endpoints come from: a known Service's EndpointSlices (or Endpoints), its
+//! cluster address, an address as written, or DNS.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::crd::kube::{EndpointPort, IntOrString, ServicePort};
+use crate::crd::{self, Meta, Object, Spec};
+use crate::ir::EndpointSource;
+use crate::name::Kind;
+use crate::snapshot::Snapshot;
+
+use super::mapping::{Lookup, Upstream};
+
+/// The label by which a slice names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Services of a snapshot with their endpoints, by namespace and name.
+#[derive(Debug, Default)]
+pub(crate) struct Services<'s>(Map<&'s str, Map<&'s str, Entry<'s>>>);
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+#[derive(Debug)]
+struct Entry<'s> {
+    /// All objects that went in.
+    inputs: Vec<&'s Arc<Object>>,
+    service: &'s crd::Service,
+    endpoints: Option<&'s crd::Endpoints>,
+    slices: Vec<&'s crd::EndpointSlice>,
+}
+
+/// Why a known Service has no endpoints for an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoSuchPort {
+    pub(crate) port: u16,
+    /// Those that the Service has, as `80 (http)`.
+    pub(crate) ports: String,
+}
+
+impl<'s> Services<'s> {
+    /// Of the objects that `in_scope` keeps.
+    pub(crate) fn of(snapshot: &'s Snapshot, in_scope: impl Fn(&Meta) -> bool) -> Self {
+        let mut services = Self::default();
+        for object in snapshot.of_kind(Kind::Service).filter(|o| in_scope(&o.meta)) {
+            if let Spec::Service(service) = &object.spec {
+                let inputs = vec![object];
+                let entry = Entry { inputs, service, endpoints: None, slices: Vec::new() };
+                let (namespace, name) = key(object);
+                services.0.entry(namespace).or_default().insert(name, entry);
+            }
+        }
+        for object in snapshot.of_kind(Kind::Endpoints) {
+            if let (Spec::Endpoints(endpoints), Some(entry)) =
+                (&object.spec, services.entry_mut(key(object)))
+            {
+                entry.inputs.push(object);
+                entry.endpoints = Some(endpoints);
+            }
+        }
+        for object in snapshot.of_kind(Kind::EndpointSlice) {
+            let Spec::EndpointSlice(slice) = &object.spec else { continue };
+            let Some(name) = object.meta.labels.get(SERVICE_NAME) else { continue };
+            let at = (&**object.meta.namespace(), name.as_str());
+            if let Some(entry) = services.entry_mut(at) {
+                entry.inputs.push(object);
+                entry.slices.push(slice);
+            }
+        }
+        services
+    }
+
+    /// The port that a Service gives a name, as an Ingress may use it.
+    pub(crate) fn named_port(&self, namespace: &str, service: &str, port: &str) -> Option<u16> {
+        let ports = &self.entry((namespace, service))?.service.ports;
+        ports.iter().find(|p| p.name.as_deref() == Some(port)).map(|p| p.port)
+    }
+
+    /// The objects that [`Services::source`] looks at for an upstream.
+    pub(crate) fn inputs(&self, upstream: &Upstream) -> &[&'s Arc<Object>] {
+        let entry = service_of(&upstream.host, &upstream.namespace).and_then(|at| self.entry(at));
+        entry.map_or(&[], |entry| &entry.inputs)
+    }
+
+    fn entry_mut(&mut self, (namespace, name): (&str, &str)) -> Option<&mut Entry<'s>> {
+        self.0.get_mut(namespace)?.get_mut(name)
+    }
+
+    fn entry(&self, (namespace, name): (&str, &str)) -> Option<&Entry<'s>> {
+        self.0.get(namespace)?.get(name)
+    }
+
+    /// The source of one upstream's endpoints.
+    pub(crate) fn source(&self, upstream: &Upstream) -> (EndpointSource, Option<NoSuchPort>) {
+        if upstream.lookup == Lookup::Consul {
+            return (EndpointSource::Static(Vec::new()), None);
+        }
+        if let Some(ip) = literal(upstream) {
+            return (EndpointSource::Static(vec![SocketAddr::new(ip, upstream.port)]), None);
+        }
+        let known = service_of(&upstream.host, &upstream.namespace)
+            .and_then(|at| Some((at, self.entry(at)?)));
+        let Some(((namespace, name), entry)) = known else {
+            return (dns(upstream, &upstream.host), None);
+        };
+        if entry.service.r#type.as_deref() == Some("ExternalName") {
+            let name = entry.service.external_name.as_deref().unwrap_or(&upstream.host);
+            return (dns(upstream, name.trim_end_matches('.')), None);
+        }
+        if upstream.lookup == Lookup::ClusterIp {
+            let ip = entry.service.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
+            return match ip {
+                Some(ip) => {
+                    (EndpointSource::Static(vec![SocketAddr::new(ip, upstream.port)]), None)
+                }
+                None => (dns(upstream, &upstream.host), None),
+            };
+        }
+        let (endpoints, missing) = match port_of(entry.service, upstream) {
+            Some(port) => (entry.addresses(port), None),
+            None => (Vec::new(), Some(no_such_port(entry.service, upstream))),
+        };
+        let source =
+            EndpointSource::Service { namespace: namespace.into(), name: name.into(), endpoints };
+        (source, missing)
+    }
+}
+
+impl Entry<'_> {
+    /// Ready addresses with the port that serves a Service's port, sorted, each once.
+    fn addresses(&self, port: &ServicePort) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        let mut push = |address: &str, number: u16| {
+            if let Ok(ip) = address.parse::<IpAddr>() {
+                found.push(SocketAddr::new(ip, number));
+            }
+        };
+        if self.slices.is_empty() {
+            for subset in self.endpoints.iter().flat_map(|e| &e.subsets) {
+                let Some(number) = endpoint_port(&subset.ports, port) else { continue };
+                for address in &subset.addresses {
+                    push(&address.ip, number);
+                }
+            }
+        }
+        for slice in &self.slices {
+            let Some(number) = endpoint_port(&slice.ports, port) else { continue };
+            for endpoint in &slice.endpoints {
+                // Kubernetes: an absent condition counts as ready.
+                let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+                for address in endpoint.addresses.iter().filter(|_| ready) {
+                    push(address, number);
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+fn key(object: &Object) -> (&str, &str) {
+    (object.meta.namespace(), object.meta.name())
+}
+
+fn dns(upstream: &Upstream, name: &str) -> EndpointSource {
+    EndpointSource::Dns {
+        name: name.into(),
+        port: upstream.port,
+        ipv4: upstream.ipv4,
+        ipv6: upstream.ipv6,
+        respect_ttl: upstream.respect_ttl,
+    }
+}
+
+fn literal(upstream: &Upstream) -> Option<IpAddr> {
+    if &*upstream.host == "localhost" {
+        return Some(match upstream.ipv4 || !upstream.ipv6 {
+            true => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            false => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    upstream.host.parse().ok()
+}
+
+/// Namespace and name of the Service that a host name may stand for: `name`, `name.namespace`,
+/// `name.namespace.svc` and what follows it.
+fn service_of<'a>(host: &'a str, namespace: &'a str) -> Option<(&'a str, &'a str)> {
+    let mut labels = host.trim_end_matches('.').split('.');
+    let name = labels.next()?;
+    match (labels.next(), labels.next()) {
+        (None, _) => Some((namespace, name)),
+        (Some(namespace), None | Some("svc")) => Some((namespace, name)),
+        _ => None,
+    }
+}
+
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|p| p.eq_ignore_ascii_case("TCP"))
+}
+
+/// The Service's port of that number; a Service of a single port also answers for a service
+/// without one.
+fn port_of<'a>(service: &'a crd::Service, upstream: &Upstream) -> Option<&'a ServicePort> {
+    let mut tcp = service.ports.iter().filter(|p| is_tcp(p.protocol.as_deref()));
+    let numbered = tcp.clone().find(|p| p.port == upstream.port);
+    numbered.or_else(|| {
+        let only = tcp.next().filter(|_| !upstream.port_written)?;
+        tcp.next().is_none().then_some(only)
+    })
+}
+
+/// The number behind a Service's port. Kubernetes: both sides carry the Service port's name;
+/// slices written by hand may not.
+fn endpoint_port(ports: &[EndpointPort], wanted: &ServicePort) -> Option<u16> {
+    let name = |name: &Option<String>| name.clone().unwrap_or_default();
+    let tcp = || ports.iter().filter(|p| is_tcp(p.protocol.as_deref()));
+    let by_name = tcp().find(|p| name(&p.name) == name(&wanted.name));
+    let by_number = || {
+        let number = match &wanted.target_port {
+            Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
+            Some(IntOrString::String(name)) => {
+                return tcp().find(|p| p.name.as_deref() == Some(name));
+            }
+            None => Some(wanted.port),
+        };
+        tcp().find(|p| p.port.is_some() && p.port == number)
+    };
+    // A port without a name was written by hand: the only one there is meant.
+    let only = || {
+        let mut all = tcp();
+        let first = all.next()?;
+        (all.next().is_none() && name(&first.name).is_empty()).then_some(first)
+    };
+    by_name.or_else(by_number).or_else(only)?.port
+}
+
+fn no_such_port(service: &crd::Service, upstream: &Upstream) -> NoSuchPort {
+    let ports = service.ports.iter().map(|p| match &p.name {
+        Some(name) => format!("{} ({name})", p.port),
+        None => p.port.to_string(),
+    });
+    NoSuchPort { port: upstream.port, ports: ports.collect::<Vec<_>>().join(", ") }
+}
+
+#[cfg(test)]
+mod tests;

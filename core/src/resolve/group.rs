@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mappings with equal matches → one group that shares its requests by weight.
+//!
+//! Emissary's rules, save those that depend on the order of names: settings stay per member. What
+//! a group has once (header edits, `regex_rewrite`) is settled here; the last member that sets it
+//! wins, additions are merged.
+
+use std::sync::Arc;
+
+use crate::ir::{self, Refusal};
+use crate::policy::headers::{HeaderAdd, HeaderEdits};
+use crate::policy::rewrite::PathRewrite;
+use crate::problem::Problems;
+
+use super::mapping::{Add, Edits, Hostname, Labels, Mapping, Role, Upstream};
+use super::weight::{self, WeightError};
+
+/// A group with what decides where it is attached.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// `None` where no member takes requests (a lone shadow).
+    pub(crate) group: Option<Arc<ir::Group>>,
+    /// Of the member loaded first.
+    pub(crate) load_key: Arc<str>,
+    pub(crate) hostname: Hostname,
+    /// On every Host.
+    pub(crate) internal: bool,
+    /// Of all members, the last loaded wins.
+    pub(crate) labels: Labels,
+    /// Loaded first to last, those refused here left out.
+    pub(crate) members: Vec<Arc<Mapping>>,
+    pub(crate) problems: Problems,
+}
+
+/// Builds the group of these members (all of one group key, in load order, at least one).
+/// `cluster` names each upstream's cluster; `auth` refuses what an AuthService would have guarded.
+pub(crate) fn build(
+    members: &[Arc<Mapping>],
+    cluster: impl Fn(&Arc<Upstream>) -> Arc<str>,
+    auth: Option<&Arc<Refusal>>,
+) -> Built {
+    let mut problems = Problems::default();
+    let (accepted, takers) = admit(members, &mut problems);
+    let first = &accepted[0];
+
+    let weights: Vec<Option<i64>> = takers.iter().map(|m| m.weight).collect();
+    let windows = match takers.is_empty() {
+        true => Vec::new(),
+        false => {
+            let (windows, error) = weight::windows(&weights);
+            report(error, &takers, &mut problems);
+            windows
+        }
+    };
+
+    let shared = Shared::of(&takers);
+    let mut routes: Vec<(bool, ir::Member)> = takers
+        .iter()
+        .zip(windows)
+        .map(|(mapping, (from, to))| {
+            let route = Arc::new(shared.route(mapping, &cluster, auth));
+            (mapping.weight.is_none(), ir::Member { from, to, route })
+        })
+        .collect();
+    // Emissary: weighted members in load order, then the weightless.
+    routes.sort_by_key(|(weightless, _)| *weightless);
+
+    let group = (!routes.is_empty()).then(|| {
+        Arc::new(ir::Group {
+            matcher: first.matcher.clone(),
+            rank: first.rank.clone(),
+            members: routes.into_iter().map(|(_, member)| member).collect(),
+        })
+    });
+    Built {
+        group,
+        load_key: Arc::clone(&first.load_key),
+        hostname: first.hostname.clone(),
+        internal: first.internal,
+        labels: Labels::union(accepted.iter().map(|m| &m.labels)),
+        members: accepted,
+        problems,
+    }
+}
+
+/// Who may be in the group, and who of them takes requests.
+fn admit(
+    members: &[Arc<Mapping>],
+    problems: &mut Problems,
+) -> (Vec<Arc<Mapping>>, Vec<Arc<Mapping>>) {
+    let mut accepted: Vec<Arc<Mapping>> = Vec::with_capacity(members.len());
+    let mut takers: Vec<Arc<Mapping>> = Vec::with_capacity(members.len());
+    let mut shadow: Option<&Arc<Mapping>> = None;
+    for mapping in members {
+        match (&mapping.role, takers.first().map(|first| (first, &first.role)), shadow) {
+            (Role::Shadow, _, Some(other)) => {
+                problems.second_shadow(&mapping.object, &other.object);
+                continue;
+            }
+            (Role::Shadow, _, None) => shadow = Some(mapping),
+            (Role::Redirect(_), Some((other, _)), _) => {
+                problems.redirect_in_group(&mapping.object, &other.object);
+                continue;
+            }
+            (Role::Forward { .. }, Some((other, Role::Redirect(_))), _) => {
+                problems.route_in_redirect_group(&mapping.object, &other.object);
+                continue;
+            }
+            _ => takers.push(Arc::clone(mapping)),
+        }
+        accepted.push(Arc::clone(mapping));
+    }
+    (accepted, takers)
+}
+
+fn report(error: Option<WeightError>, takers: &[Arc<Mapping>], problems: &mut Problems) {
+    match error {
+        None => {}
+        Some(WeightError::OutOfRange(at)) => {
+            let mapping = &takers[at];
+            problems.weight_out_of_range(&mapping.object, mapping.weight.unwrap_or_default());
+        }
+        Some(WeightError::Excess(sum)) => {
+            let last = takers.iter().rev().find(|m| m.weight.is_some());
+            if let Some(mapping) = last {
+                problems.weights_exceed(&mapping.object, sum);
+            }
+        }
+    }
+}
+
+/// What a group has once.
+struct Shared<'a> {
+    request: HeaderEdits,
+    response: HeaderEdits,
+    regex_rewrite: Option<&'a PathRewrite>,
+}
+
+impl<'a> Shared<'a> {
+    fn of(takers: &'a [Arc<Mapping>]) -> Self {
+        Self {
+            request: merge(takers.iter().map(|m| &m.request)),
+            response: merge(takers.iter().map(|m| &m.response)),
+            regex_rewrite: takers.iter().rev().find_map(|m| match &m.role {
+                Role::Forward { path: path @ PathRewrite::Regex(_), .. } => Some(path),
+                _ => None,
+            }),
+        }
+    }
+
+    fn route(
+        &self,
+        mapping: &Mapping,
+        cluster: impl Fn(&Arc<Upstream>) -> Arc<str>,
+        auth: Option<&Arc<Refusal>>,
+    ) -> ir::Route {
+        let (action, edits) = match &mapping.role {
+            Role::Forward { upstream, path, host, timeouts } => {
+                let forward = ir::Forward {
+                    cluster: cluster(upstream),
+                    path: self.regex_rewrite.unwrap_or(path).clone(),
+                    host: host.clone(),
+                    timeouts: *timeouts,
+                };
+                let edits = (self.request.clone(), self.response.clone());
+                (ir::Action::Forward(forward), edits)
+            }
+            Role::Redirect(redirect) => {
+                let edits = (HeaderEdits::default(), self.response.clone());
+                (ir::Action::Redirect(redirect.clone()), edits)
+            }
+            Role::Shadow => unreachable!("shadows take no requests"),
+        };
+        // Emissary: neither redirects nor `bypass_auth` routes ask the AuthService.
+        let guarded = matches!(action, ir::Action::Forward(_)) && !mapping.bypass_auth;
+        ir::Route {
+            object: mapping.object.clone(),
+            action,
+            refusal: auth.filter(|_| guarded).cloned(),
+            always: mapping.always,
+            unguarded: mapping.internal,
+            request_headers: edits.0,
+            response_headers: edits.1,
+        }
+    }
+}
+
+/// Merges additions by name, the last loaded wins; removals are those of the last that has some.
+fn merge<'a>(edits: impl DoubleEndedIterator<Item = &'a Edits> + Clone) -> HeaderEdits {
+    let mut adds: Vec<&Add> = Vec::new();
+    for add in edits.clone().flat_map(|e| &e.add) {
+        match adds.iter_mut().find(|other| other.name == add.name) {
+            Some(other) => *other = add,
+            None => adds.push(add),
+        }
+    }
+    let removed = edits.rev().find_map(|e| e.remove.as_ref());
+    let mut drop: Vec<Box<str>> = Vec::new();
+    let replaced = adds.iter().filter(|add| !add.append).map(|add| &add.name);
+    for name in removed.into_iter().flatten().chain(replaced) {
+        let name = name.to_ascii_lowercase().into_boxed_str();
+        if !drop.contains(&name) {
+            drop.push(name);
+        }
+    }
+    let add = adds
+        .into_iter()
+        .map(|add| HeaderAdd { name: add.name.clone(), value: add.value.clone() })
+        .collect();
+    HeaderEdits { drop, add }
+}
+
+/// Decision order: the greatest rank first, of equal ranks the last loaded.
+pub(crate) fn decide(a: &Built, b: &Built) -> std::cmp::Ordering {
+    match (&a.group, &b.group) {
+        (Some(x), Some(y)) => y.rank.cmp(&x.rank).then_with(|| b.load_key.cmp(&a.load_key)),
+        // Those that take no requests stand last.
+        (x, y) => y.is_some().cmp(&x.is_some()).then_with(|| b.load_key.cmp(&a.load_key)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
