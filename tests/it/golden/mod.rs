@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runs every golden case under `tests/golden`: `<case>.in.yaml` is resolved and compiled and must
+//! give `<case>.out.yaml` (rewritten with `UPDATE_GOLDEN=1`), then it is served by the running
+//! gateway, which must answer `<case>.http.yaml`. Also holds `docs/compatibility.md` to the cases.
+
+mod live;
+mod rules;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ringway_tests::gateway::repository;
+
+fn folder() -> PathBuf {
+    repository().join("tests/golden")
+}
+
+/// All cases as `topic/name`, in order.
+fn cases() -> Vec<String> {
+    let mut names = Vec::new();
+    for topic in children(&folder()) {
+        for file in children(&topic) {
+            let name = file.strip_prefix(folder()).unwrap().to_str().unwrap();
+            if let Some(case) = name.strip_suffix(".in.yaml") {
+                names.push(case.to_owned());
+            }
+        }
+    }
+    names.sort();
+    assert!(names.len() > 150, "only {} golden cases found", names.len());
+    names
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// A case's settings (its first document, if that is of `ringway.test/v1`) and its manifests.
+fn read(case: &str) -> (serde_json::Value, String) {
+    let text = fs::read_to_string(folder().join(format!("{case}.in.yaml"))).unwrap();
+    if !text.starts_with("apiVersion: ringway.test/v1\n") {
+        return (serde_json::Value::Null, text);
+    }
+    let (settings, manifests) = text.split_once("\n---\n").expect("settings come before manifests");
+    let settings = ringway_tests::yaml::parse(settings).unwrap().remove(0);
+    (settings, manifests.to_owned())
+}
+
+/// The environment that a case asks for.
+fn environment(settings: &serde_json::Value) -> Vec<(String, String)> {
+    let env = settings.get("env").and_then(serde_json::Value::as_object);
+    let pairs = env.into_iter().flatten();
+    pairs.map(|(k, v)| (k.clone(), v.as_str().expect("a string").to_owned())).collect()
+}
