@@ -71,6 +71,7 @@ impl Gateway {
             .args(["--admin-addr", &format!("{ip}:{ADMIN_PORT}")])
             .args(["--io-backend", options.io_backend])
             .args(["--workers", &options.workers.to_string()])
+            .arg("--pin=false")
             .args(&options.args)
             .env_clear()
             .env("AMBASSADOR_ENVOY_BIND_ADDRESS", ip.to_string())

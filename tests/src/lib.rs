@@ -11,6 +11,8 @@ pub mod address;
 pub mod client;
 pub mod gateway;
 pub mod head;
+pub mod load;
+pub mod manifest;
 pub mod upstream;
 pub mod yaml;
 
