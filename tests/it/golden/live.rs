@@ -114,7 +114,7 @@ struct Exchange<'a> {
     bytes: Vec<u8>,
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "request",
     "raw",
     "host",
@@ -132,6 +132,7 @@ const KEYS: [&str; 17] = [
     "refused",
     "broken",
     "within_ms",
+    "then_closes_within_ms",
 ];
 
 impl<'a> Exchange<'a> {
@@ -205,6 +206,11 @@ impl<'a> Exchange<'a> {
         if let Some(limit) = self.entry.get("within_ms").and_then(Value::as_u64) {
             let taken = start.elapsed();
             ensure!(taken < Duration::from_millis(limit), "took {taken:?}");
+        }
+        if let Some(limit) = self.entry.get("then_closes_within_ms").and_then(Value::as_u64) {
+            let start = Instant::now();
+            ensure!(client.is_closed()?, "bytes after the answer");
+            ensure!(start.elapsed() < Duration::from_millis(limit), "closed late");
         }
         self.check_shares(&counts, times)
     }

@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringway_core::crd::Object;
-use ringway_core::crd::parse::{Options, Parsed, parse};
+use ringway_core::crd::{Object, Options, Parsed, parse};
 use ringway_core::ir::{self, Ir};
 use ringway_core::name::{Generation, Kind, Ref};
 use ringway_core::problem::Problems;
 use ringway_core::resolve::{Memo, resolve};
 use ringway_core::snapshot::{Settings, Snapshot};
-use ringway_core::table::{compile, slot::Slots};
+use ringway_core::table::{Slots, compile};
 use ringway_tests::yaml;
 use serde_json::{Map, Value, json};
 
@@ -58,6 +57,7 @@ fn outcome(case: &str) -> String {
         namespace: var("AMBASSADOR_NAMESPACE").unwrap_or_else(|| "default".into()).into(),
         single_namespace: var("AMBASSADOR_SINGLE_NAMESPACE").is_some(),
         strict_selectors: var("DISABLE_STRICT_LABEL_SELECTORS").is_none(),
+        admin_address: Some(([127, 0, 0, 1], 8877).into()),
         ..Settings::default()
     };
     let options = Options { namespace: settings.namespace.clone(), environment };
@@ -92,7 +92,7 @@ fn outcome(case: &str) -> String {
     let lines: Vec<String> = problems.iter().map(line).collect();
     out.insert("problems".into(), json!(lines));
     out.insert("statuses".into(), statuses(&snapshot, &ir, &problems));
-    out.insert("ir".into(), tidy(excerpt(&ir)));
+    out.insert("ir".into(), tidy(excerpt(&ir, case.starts_with("probes/"))));
     yaml::emit(&Value::Object(out))
 }
 
@@ -129,7 +129,7 @@ fn statuses(snapshot: &Snapshot, ir: &Ir, problems: &Problems) -> Value {
     Value::Object(statuses)
 }
 
-fn excerpt(ir: &Ir) -> Value {
+fn excerpt(ir: &Ir, probes: bool) -> Value {
     let mut value = serde_json::to_value(ir).unwrap();
     let defaults = serde_json::to_value(ir::Settings::default()).unwrap();
     let settings = value["settings"].as_object_mut().unwrap();
@@ -141,9 +141,13 @@ fn excerpt(ir: &Ir) -> Value {
         for host in listener["virtual_hosts"].as_array_mut().unwrap() {
             host["groups"].as_array_mut().unwrap().retain(|group| {
                 let name = group["members"][0]["route"]["object"]["name"].as_str();
-                !name.is_some_and(|name| name.starts_with("internal_"))
+                probes || !name.is_some_and(|name| name.starts_with("internal_"))
             });
         }
+    }
+    if !probes {
+        let clusters = value["clusters"].as_object_mut().unwrap();
+        clusters.retain(|name, _| !name.contains("127_0_0_1_8877"));
     }
     value
 }
