@@ -69,6 +69,7 @@ fn write_object(
     out: &mut Vec<u8>,
     write: impl Fn(&Format, &Facts<'_>, &mut Vec<u8>) -> Type,
 ) {
+    out.reserve(1024);
     out.push(b'{');
     for (at, (key, format)) in keys.iter().enumerate() {
         out.extend_from_slice(if at > 0 { b",\"" } else { b"\"" });
@@ -98,8 +99,9 @@ fn write_object(
 /// Makes what was appended from `start` on the inside of a JSON string (RFC 8259 §7). What is not
 /// UTF-8 becomes U+FFFD.
 fn escape_json(out: &mut Vec<u8>, start: usize) {
-    let plain = |&byte: &u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if out[start..].iter().all(plain) {
+    // Without an early end, so that it is done many bytes at a time.
+    let special = |byte: u8| !(b' '..=b'~').contains(&byte) || byte == b'"' || byte == b'\\';
+    if !out[start..].iter().fold(false, |seen, &byte| seen | special(byte)) {
         return;
     }
     let raw = out.split_off(start);

@@ -207,8 +207,10 @@ impl Histogram {
 /// Histograms by slot, allocated at the first hit.
 #[derive(Debug)]
 struct Histograms {
-    chunks: Box<[OnceLock<Box<[OnceLock<Histogram>]>>]>,
+    chunks: Box<[OnceLock<HistogramChunk>]>,
 }
+
+type HistogramChunk = Box<[OnceLock<Histogram>]>;
 
 impl Histograms {
     fn new() -> Self {

@@ -157,6 +157,8 @@ pub struct Format {
     /// As written; what `Eq` and `Serialize` mean.
     text: Arc<str>,
     parts: Arc<[Part]>,
+    /// No CR, LF or NUL is written in it.
+    one_line: bool,
 }
 
 /// Why a format string is refused; the text is fit for a problem's message.
@@ -214,7 +216,8 @@ impl Format {
         if !literal.is_empty() {
             parts.push(Part::Text(literal.into()));
         }
-        Ok(Self { text: text.into(), parts: parts.into() })
+        let one_line = memchr::memchr3(b'\r', b'\n', 0, text.as_bytes()).is_none();
+        Ok(Self { text: text.into(), parts: parts.into(), one_line })
     }
 
     /// The default access-log line, compiled.
@@ -253,24 +256,45 @@ impl Format {
             self.write(facts, out);
             return Type::Text;
         };
+        let start = out.len();
         if !write_value(operator, *len, facts, out) {
-            Type::Missing
-        } else if operator.is_number() {
-            Type::Number
-        } else {
-            Type::Text
+            return Type::Missing;
         }
+        keep_in_line(&mut out[start..]);
+        if operator.is_number() { Type::Number } else { Type::Text }
     }
 
     fn write_or(&self, facts: &Facts<'_>, missing: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.reserve(LINE_BYTES);
         for part in &*self.parts {
             match part {
-                Part::Text(text) => out.extend_from_slice(text),
+                Part::Text(text) => push_bytes(text, out),
                 Part::Value { operator, len } => {
+                    let from = out.len();
                     if !write_value(operator, *len, facts, out) {
-                        out.extend_from_slice(missing);
+                        push_bytes(missing, out);
+                    } else if !self.one_line {
+                        keep_in_line(&mut out[from..]);
                     }
                 }
+            }
+        }
+        if self.one_line {
+            keep_in_line(&mut out[start..]);
+        }
+    }
+}
+
+/// What most access-log lines take.
+const LINE_BYTES: usize = 256;
+
+/// Line ends and NUL become spaces.
+fn keep_in_line(text: &mut [u8]) {
+    if memchr::memchr3(b'\r', b'\n', 0, text).is_some() {
+        for byte in text {
+            if matches!(byte, b'\r' | b'\n' | 0) {
+                *byte = b' ';
             }
         }
     }
@@ -303,13 +327,6 @@ fn write_value(
     }
     if let Some(len) = len {
         out.truncate(out.len().min(start.saturating_add(len)));
-    }
-    if operator.is_foreign() && memchr::memchr3(b'\r', b'\n', 0, &out[start..]).is_some() {
-        for byte in &mut out[start..] {
-            if matches!(byte, b'\r' | b'\n' | 0) {
-                *byte = b' ';
-            }
-        }
     }
     true
 }
@@ -476,14 +493,6 @@ impl Operator {
             _ if ABSENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) => Ok(Self::Absent),
             _ => Err(FormatError::UnknownOperator(name.to_owned())),
         }
-    }
-
-    /// Whether the value may come from somebody else's bytes.
-    fn is_foreign(&self) -> bool {
-        matches!(
-            self,
-            Self::Request { .. } | Self::Response { .. } | Self::TransportFailure | Self::Details
-        )
     }
 
     fn is_number(&self) -> bool {
@@ -804,7 +813,8 @@ impl Moment {
         let day = (of_year - (153 * march_month + 2) / 5 + 1) as u8;
         let month = if march_month < 10 { march_month + 3 } else { march_month - 9 } as u8;
         let year = year_of_era + era * 400 + u64::from(month <= 2);
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap =
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let year_day = match month {
             1 | 2 => of_year - 306 + 1,
             _ => of_year + 60 + u64::from(leap),
@@ -900,20 +910,33 @@ fn push_padded(value: u64, width: usize, out: &mut Vec<u8>) {
 
 /// Appends a decimal number; always true, as what is there.
 pub(crate) fn push_integer(value: u64, out: &mut Vec<u8>) -> bool {
+    if value < 10 {
+        out.push(b'0' + value as u8);
+        return true;
+    }
+    // A u64 has at most 20 digits.
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = value;
-    // A u64 has at most 20 digits.
-    loop {
+    while rest >= 10 {
+        at -= 2;
+        put_pair(&mut digits, at, (rest % 100) as u8);
+        rest /= 100;
+    }
+    if rest > 0 {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+        digits[at] = b'0' + rest as u8;
     }
     out.extend_from_slice(&digits[at..]);
     true
+}
+
+/// Appends a text; most are short, many a single byte.
+fn push_bytes(text: &[u8], out: &mut Vec<u8>) {
+    match text {
+        [byte] => out.push(*byte),
+        text => out.extend_from_slice(text),
+    }
 }
 
 fn push_ms(us: Option<u64>, out: &mut Vec<u8>) -> bool {
@@ -930,12 +953,23 @@ fn push_text(text: &[u8], out: &mut Vec<u8>) -> bool {
 pub(crate) fn push_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
         IpAddr::V4(v4) => {
-            for (at, octet) in v4.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
+            let mut text = [b'.'; 16];
+            let mut at = 0;
+            for octet in v4.octets() {
+                if octet >= 100 {
+                    text[at] = b'0' + octet / 100;
+                    put_pair(&mut text, at + 1, octet % 100);
+                    at += 4;
+                } else if octet >= 10 {
+                    put_pair(&mut text, at, octet);
+                    at += 3;
+                } else {
+                    text[at] = b'0' + octet;
+                    at += 2;
                 }
-                push_integer(u64::from(octet), out);
             }
+            // Each octet was followed by a dot, the last one in vain.
+            out.extend_from_slice(&text[..at - 1]);
         }
         IpAddr::V6(v6) => write!(out, "{v6}").expect("a Vec takes every write"),
     }

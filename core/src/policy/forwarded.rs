@@ -109,17 +109,13 @@ pub fn write_forwarded_for(
 /// A version 4 UUID (RFC 9562 §5.4) from random bits, as text in lower case.
 pub fn request_id(random: u128) -> [u8; 36] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
+    /// Where each byte's two digits stand.
+    const AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let bits = random & !(0xf000 << 64) & !(0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
     let mut text = [b'-'; 36];
-    let mut digits = bits.to_be_bytes().into_iter();
-    let mut at = 0;
-    while let Some(byte) = digits.next() {
-        if matches!(at, 8 | 13 | 18 | 23) {
-            at += 1;
-        }
+    for (byte, at) in bits.to_be_bytes().into_iter().zip(AT) {
         text[at] = HEX[usize::from(byte >> 4)];
         text[at + 1] = HEX[usize::from(byte & 15)];
-        at += 2;
     }
     text
 }

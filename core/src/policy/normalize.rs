@@ -208,36 +208,30 @@ fn sole_host(view: HeadView<'_>) -> Result<Option<&[u8]>, TargetError> {
     }
 }
 
-/// What a byte means in a host or a path.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Stays.
-    Plain,
-    /// Stays, unless it follows another one and those are merged.
-    Slash,
-    /// Stays, unless it begins a segment.
-    Dot,
+/// What a byte means in a path, one bit each; 0 stays as it is.
+mod class {
     /// Becomes something else.
-    Change,
+    pub(super) const CHANGE: u8 = 1;
     /// Control bytes and space.
-    Refuse,
+    pub(super) const REFUSE: u8 = 2;
+    pub(super) const SLASH: u8 = 4;
+    /// Of a dot segment, perhaps, when it follows a slash: the next bit after it.
+    pub(super) const DOT: u8 = SLASH << 1;
 }
 
-/// RFC 3986 §3.3 `pchar` and `/` are plain; `[` and `]` pass, as in Envoy.
-static PATH: [Class; 256] = {
-    let mut classes = [Class::Change; 256];
+/// RFC 3986 §3.3 `pchar` and `/` stay; so do `[` and `]`, as in Envoy.
+static PATH: [u8; 256] = {
+    let mut classes = [class::CHANGE; 256];
     let mut byte = 0;
     while byte < 256 {
         classes[byte] = match byte as u8 {
-            b'/' => Class::Slash,
-            b'.' => Class::Dot,
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Class::Plain,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => {
-                Class::Plain
-            }
-            b':' | b'@' | b'[' | b']' => Class::Plain,
-            0..=b' ' | 0x7f => Class::Refuse,
-            _ => Class::Change,
+            b'/' => class::SLASH,
+            b'.' => class::DOT,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => 0,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => 0,
+            b':' | b'@' | b'[' | b']' => 0,
+            0..=b' ' | 0x7f => class::REFUSE,
+            _ => class::CHANGE,
         };
         byte += 1;
     }
@@ -272,36 +266,32 @@ fn normal_path<'a>(
 }
 
 fn check_query(query: &[u8]) -> Result<(), TargetError> {
-    for &byte in query {
-        match byte {
-            b'#' => return Err(TargetError::Fragment),
-            0..=b' ' | 0x7f => return Err(TargetError::ControlByte),
-            _ => {}
-        }
+    let refused = |byte: u8| byte <= b' ' || byte == 0x7f;
+    if query.iter().fold(false, |seen, &byte| seen | refused(byte)) {
+        return Err(TargetError::ControlByte);
     }
-    Ok(())
+    match memchr::memchr(b'#', query) {
+        Some(_) => Err(TargetError::Fragment),
+        None => Ok(()),
+    }
 }
 
 /// Whether a path is in normal form beyond doubt. A dot that begins a segment is in doubt.
 fn is_normal(path: &[u8], merge_slashes: bool) -> Result<bool, TargetError> {
-    let mut normal = path.first() == Some(&b'/');
-    let mut after_slash = false;
+    let (mut seen, mut dots, mut slashes, mut before) = (0, 0, 0, 0);
     for &byte in path {
-        match PATH[byte as usize] {
-            Class::Plain => after_slash = false,
-            Class::Slash => {
-                normal &= !(after_slash && merge_slashes);
-                after_slash = true;
-            }
-            Class::Dot => {
-                normal &= !after_slash;
-                after_slash = false;
-            }
-            Class::Change => normal = false,
-            Class::Refuse => return Err(TargetError::ControlByte),
-        }
+        let class = PATH[byte as usize];
+        seen |= class;
+        dots |= before << 1 & class;
+        slashes |= before & class;
+        before = class;
     }
-    Ok(normal)
+    if seen & class::REFUSE != 0 {
+        return Err(TargetError::ControlByte);
+    }
+    let merged = merge_slashes && slashes & class::SLASH != 0;
+    let doubtful = seen & class::CHANGE | dots & class::DOT;
+    Ok(path.first() == Some(&b'/') && doubtful == 0 && !merged)
 }
 
 /// Appends a path with its escapes in normal form; a missing first slash is put there.
@@ -329,7 +319,7 @@ fn decode(path: &[u8], reject_slashes: bool, out: &mut Vec<u8>) -> Result<(), Ta
             }
             b'\\' => out.push(b'/'),
             b'#' => return Err(TargetError::Fragment),
-            byte if PATH[byte as usize] == Class::Change => push_escaped(byte, out),
+            byte if PATH[byte as usize] == class::CHANGE => push_escaped(byte, out),
             byte => out.push(byte),
         }
     }
@@ -388,6 +378,22 @@ fn merge_slashes(path: &mut Vec<u8>, start: usize) {
     path.truncate(write);
 }
 
+/// RFC 3986 §3.2.2 `reg-name` without escapes; capitals change.
+static HOST: [u8; 256] = {
+    let mut classes = [class::REFUSE; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'A'..=b'Z' => class::CHANGE,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => 0,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => 0,
+            _ => class::REFUSE,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// An authority that is valid, taken apart.
 struct Authority<'a> {
     /// An IPv6 address keeps its brackets; a final dot is gone.
@@ -412,22 +418,13 @@ impl<'a> Authority<'a> {
                 (host, &text[end + 1..], !host.iter().any(u8::is_ascii_uppercase))
             }
             _ => {
-                let mut normal = true;
-                let mut end = text.len();
-                for (at, &byte) in text.iter().enumerate() {
-                    match byte {
-                        b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {}
-                        b'A'..=b'Z' => normal = false,
-                        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';'
-                        | b'=' => {}
-                        b':' => {
-                            end = at;
-                            break;
-                        }
-                        _ => return Err(TargetError::BadHost),
-                    }
+                let end = memchr::memchr(b':', text).unwrap_or(text.len());
+                let (host, rest) = text.split_at(end);
+                let seen = host.iter().fold(0, |seen, &byte| seen | HOST[byte as usize]);
+                if seen & class::REFUSE != 0 {
+                    return Err(TargetError::BadHost);
                 }
-                (&text[..end], &text[end..], normal)
+                (host, rest, seen == 0)
             }
         };
         let host = match host.strip_suffix(b".") {

@@ -274,11 +274,39 @@ proptest! {
         // Back to seconds by counting days the slow way.
         let number = |range: std::ops::Range<usize>| text[range].parse::<u64>().unwrap();
         let (year, month, day) = (number(0..4), number(5..7), number(8..10));
-        let leap = |y: u64| (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+        let leap = |y: u64| {
+            y.is_multiple_of(4) && !y.is_multiple_of(100) || y.is_multiple_of(400)
+        };
         let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let days = (1970..year).map(|y| 365 + u64::from(leap(y))).sum::<u64>()
             + lengths[..month as usize - 1].iter().sum::<u64>() + day - 1;
         let seconds = days * 86_400 + number(11..13) * 3600 + number(14..16) * 60 + number(17..19);
         prop_assert_eq!(seconds * 1000 + number(20..23), us / 1000);
+    }
+}
+
+proptest! {
+    #[test]
+    fn integers_and_addresses_are_written_as_the_library_does(
+        digits in 0u32..20,
+        bits: u64,
+        v4: u32,
+        v6: u128,
+    ) {
+        let integer = bits % 10u64.pow(digits);
+        for (value, expected) in [
+            (integer, integer.to_string()),
+            (10u64.pow(digits), 10u64.pow(digits).to_string()),
+            (bits, bits.to_string()),
+        ] {
+            let mut out = Vec::new();
+            push_integer(value, &mut out);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        for ip in [IpAddr::from(v4.to_be_bytes()), IpAddr::from(v6.to_be_bytes())] {
+            let mut out = Vec::new();
+            push_ip(ip, &mut out);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), ip.to_string());
+        }
     }
 }
