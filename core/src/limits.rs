@@ -72,6 +72,9 @@ pub const FILE_SETTLE_TIME: Duration = Duration::from_millis(20);
 /// A folder is read again at least this often, in case a notification was lost.
 pub const FOLDER_RESCAN_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Problems that one change may say in the log; the admin port has them all.
+pub const PROBLEMS_SAID_MAX: usize = 20;
+
 /// Connections to the admin port at a time; more are closed at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Bytes of an admin request's head.

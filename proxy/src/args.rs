@@ -57,6 +57,10 @@ pub(crate) struct Demo {
     /// Port that the gateway listens on
     #[arg(long, value_name = "PORT", default_value_t = 8080, env = "RINGWAY_PORT")]
     pub(crate) port: u16,
+    /// First of two ports on loopback for the sample back ends
+    #[arg(long, value_name = "PORT", default_value_t = 8091, env = "RINGWAY_BACKEND_PORT",
+          value_parser = clap::value_parser!(u16).range(1..65535))]
+    pub(crate) backend_port: u16,
     #[command(flatten)]
     pub(crate) process: Process,
 }

@@ -1,17 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The binary: reads the command line and calls the verb.
+//! The binary: reads the command line, calls the verb, gives its exit status.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 mod args;
+mod cli;
+
+use args::{Args, Verb};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Usage, or input that cannot be read.
+const EXIT_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let args = args::Args::parse();
-    let _ = args;
-    ExitCode::SUCCESS
+    let outcome = match Args::parse().verb {
+        Verb::Run(run) => cli::run::run(run),
+        Verb::Demo(demo) => cli::demo::demo(demo),
+        Verb::Check(check) => cli::check::check(&check),
+        Verb::Explain(explain) => cli::explain::explain(&explain),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("ringway: {error:#}");
+        ExitCode::from(EXIT_USAGE)
+    })
 }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ringway's slow side: keeps the workers in step with the world.
+//! Ringway's slow side: keeps the workers in step with the world. It reads and watches manifests,
+//! resolves names, builds tables and publishes them, and answers the admin port.
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod build;
+pub mod explain;
+pub mod gateway;
 pub mod log;
 pub mod progress;
 pub mod publish;

@@ -79,6 +79,12 @@ pub fn start(style: Style, level: Level) {
     LOG.get_or_init(|| Log::new(style));
 }
 
+/// How loud a line must be to be said.
+pub fn level() -> Level {
+    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug];
+    levels[usize::from(LEVEL.load(Relaxed)).min(3)]
+}
+
 impl Log {
     fn new(style: Style) -> Self {
         let terminal = std::io::stderr().is_terminal();
@@ -109,7 +115,7 @@ impl Log {
             Style::Text => {
                 if !self.terminal {
                     let _ = write!(out, "{} {} ", Timestamp(time), level.as_str());
-                } else if level <= Level::Warn && !line.starts_with(level.as_str()) {
+                } else if level <= Level::Warn && !line.contains('\n') {
                     let _ = write!(out, "{}: ", level.as_str());
                 }
                 out.push_str(line);

@@ -2,12 +2,13 @@
 //! How far the gateway is: what is served, bound and ready. Written by the publisher and the
 //! drain, read by the admin port at any time.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ringway_core::name::Generation;
+use ringway_core::name::{ClusterSlot, Generation};
 
 /// A worker that is silent for longer is taken for dead. Emissary tolerates a silent Envoy for
 /// as long.
@@ -16,20 +17,20 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Progress {
     served: AtomicU64,
+    oldest: AtomicU64,
     ready: AtomicBool,
     draining: AtomicBool,
     rest: Mutex<Rest>,
-    changed: Condvar,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Rest {
     bound: Vec<SocketAddr>,
     bind_failures: Vec<(SocketAddr, String)>,
-    bind_tried: bool,
     /// Since when the slowest worker owes an acknowledgement.
     slowest: Option<Instant>,
     applied: Option<(Generation, Duration)>,
+    endpoints: HashMap<ClusterSlot, u64>,
 }
 
 impl Progress {
@@ -41,9 +42,16 @@ impl Progress {
         self.served.store(generation.0, Ordering::Release);
     }
 
+    pub(crate) fn set_oldest(&self, generation: Generation) {
+        self.oldest.store(generation.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_endpoints(&self, cluster: ClusterSlot, endpoints: u64) {
+        self.rest().endpoints.insert(cluster, endpoints);
+    }
+
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
-        self.changed.notify_all();
     }
 
     pub(crate) fn set_draining(&self) {
@@ -62,13 +70,21 @@ impl Progress {
         let mut rest = self.rest();
         rest.bound = bound;
         rest.bind_failures = failures;
-        rest.bind_tried = true;
-        self.changed.notify_all();
     }
 
     /// The newest generation that every worker serves; 0 before the first.
     pub fn served(&self) -> Generation {
         Generation(self.served.load(Ordering::Acquire))
+    }
+
+    /// The oldest generation of which somebody may still hold the table.
+    pub fn oldest(&self) -> Generation {
+        Generation(self.oldest.load(Ordering::Acquire))
+    }
+
+    /// Endpoints of a cluster as last fed.
+    pub fn endpoints(&self, cluster: ClusterSlot) -> u64 {
+        self.rest().endpoints.get(&cluster).copied().unwrap_or(0)
     }
 
     /// Every worker serves a configuration, its listeners are bound, and no drain has begun.
@@ -100,14 +116,9 @@ impl Progress {
         self.rest().applied
     }
 
-    /// Waits until the first listeners were tried or the gateway is ready; false at the
-    /// time-out.
-    pub fn wait_bound(&self, patience: Duration) -> bool {
-        let is_open = |rest: &mut Rest| !rest.bind_tried && !self.ready.load(Ordering::Acquire);
-        let waited = self
-            .changed
-            .wait_timeout_while(self.rest(), patience, is_open)
-            .unwrap_or_else(PoisonError::into_inner);
-        !waited.1.timed_out()
+    /// Every listener of the first configuration was tried, and none could be bound.
+    pub fn has_failed(&self) -> bool {
+        let rest = self.rest();
+        rest.bound.is_empty() && !rest.bind_failures.is_empty()
     }
 }

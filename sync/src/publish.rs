@@ -250,6 +250,7 @@ impl Publisher {
         }
         let version = self.versions.entry(slot).or_insert(0);
         *version += 1;
+        self.progress.set_endpoints(slot, endpoints.len() as u64);
         let feed = Feed { cluster: slot, version: *version, endpoints: endpoints.into() };
         let decided = Decided { cluster: Arc::clone(cluster), feed: Arc::new(feed) };
         self.feeds.insert(slot, decided);
@@ -313,6 +314,8 @@ impl Publisher {
         }
         let served = self.peers.iter().map(|p| p.acknowledged).min().unwrap_or_default();
         self.progress.set_served(served);
+        let oldest = self.retired.iter().map(|table| table.generation).min();
+        self.progress.set_oldest(oldest.map_or(served, |oldest| oldest.min(served)));
         self.progress.set_slowest(self.peers.iter().filter_map(|p| p.outstanding).min());
         if served >= table.generation {
             self.bind(&table, now);

@@ -1,4 +1,166 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The admin port.
+//! The admin port: health, metrics, diagnostics, explanations.
+//!
+//! It only reads. Peers that are not loopback get health and metrics; the rest only if the Module
+//! says `diagnostics.allow_non_local`.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringway_core::crd::Spec;
+use ringway_core::name::Kind;
+use ringway_core::problem::Severity;
+use ringway_core::snapshot::Snapshot;
+use serde_json::json;
+
+use crate::explain::{Question, explain};
+use crate::gateway::State;
+
+mod diag;
 pub mod http;
+mod metrics;
+
+use http::{Request, Response, Service};
+
+/// Answers requests to the admin port.
+pub struct Admin {
+    state: Arc<State>,
+}
+
+impl Admin {
+    pub fn new(state: Arc<State>) -> Self {
+        Self { state }
+    }
+
+    fn alive(&self) -> Response {
+        if self.state.progress.is_alive(Instant::now()) {
+            Response::text(200, "Ambassador is alive and well\n")
+        } else {
+            Response::text(503, "Ambassador is not alive\n")
+        }
+    }
+
+    fn ready(&self) -> Response {
+        if self.state.progress.is_ready() {
+            Response::text(200, "Ambassador is ready and waiting\n")
+        } else {
+            Response::text(503, "Ambassador is not ready\n")
+        }
+    }
+
+    fn explain(&self, request: &Request) -> Response {
+        let report = self.state.report();
+        let Some(table) = &report.table else {
+            return Response::text(503, "no configuration is served yet\n");
+        };
+        let Some(url) = request.parameter("url") else {
+            let usage = "usage: /api/v1/explain?method=GET&url=http://host/path&header=name:%20v";
+            return Response::text(400, format!("{usage}\n"));
+        };
+        let headers = request.query.iter().filter(|(name, _)| name == "header");
+        let question = Question {
+            method: request.parameter("method").unwrap_or("GET").to_owned(),
+            url: url.to_owned(),
+            headers: headers.map(|(_, value)| value.clone()).collect(),
+            port: request.parameter("port").and_then(|port| port.parse().ok()),
+        };
+        match explain(table, &question) {
+            Err(error) => Response::text(400, format!("{error}\n")),
+            Ok(story) if request.parameter("format") == Some("text") => {
+                Response::text(200, format!("{story}\n"))
+            }
+            Ok(story) => Response::json(200, &story),
+        }
+    }
+
+    fn workers(&self) -> Response {
+        let progress = &self.state.progress;
+        let (applied, took) = progress.applied().unzip();
+        Response::json(
+            200,
+            &json!({
+                "generation": progress.served(),
+                "applied": applied,
+                "apply_ms": took.map(|took| took.as_secs_f64() * 1e3),
+                "ready": progress.is_ready(),
+                "draining": progress.is_draining(),
+                "listening": progress.bound(),
+                "not_listening": progress
+                    .bind_failures()
+                    .iter()
+                    .map(|(address, error)| json!({"address": address, "error": error}))
+                    .collect::<Vec<_>>(),
+                "workers": self.state.fleet.status(),
+            }),
+        )
+    }
+
+    fn problems(&self) -> Response {
+        let report = self.state.report();
+        let of = |severity| report.diagnostics.iter().filter(|d| d.severity == severity).count();
+        let outdated: Vec<String> = report.outdated.iter().map(ToString::to_string).collect();
+        let refused: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
+        Response::json(
+            200,
+            &json!({
+                "errors": of(Severity::Error) + of(Severity::FailsClosed),
+                "warnings": of(Severity::Warning),
+                "notices": of(Severity::Notice),
+                "problems": report.diagnostics,
+                "serving_earlier_version": outdated,
+                "refused": refused,
+                "ignored": report.foreign,
+            }),
+        )
+    }
+}
+
+impl Service for Admin {
+    fn quick(&self, request: &Request) -> Option<Response> {
+        let path = request.path.strip_suffix('/').unwrap_or(&request.path);
+        match path {
+            "/ambassador/v0/check_alive" | "/livez" | "/healthz" => Some(self.alive()),
+            "/ambassador/v0/check_ready" | "/readyz" => Some(self.ready()),
+            "/metrics" => None,
+            _ if may_see_all(request, &self.state) => None,
+            _ => Some(Response::text(404, "not found\n")),
+        }
+    }
+
+    fn slow(&self, request: &Request) -> Response {
+        let path = request.path.strip_suffix('/').unwrap_or(&request.path);
+        match path {
+            "/metrics" => metrics::page(&self.state),
+            "/ambassador/v0/diag" => diag::overview(&self.state, request),
+            "/api/v1/explain" => self.explain(request),
+            "/api/v1/workers" => self.workers(),
+            "/api/v1/problems" => self.problems(),
+            "" => diag::overview(&self.state, request),
+            _ => match path.strip_prefix("/ambassador/v0/diag/") {
+                Some(key) => diag::detail(&self.state, key),
+                None => Response::text(404, "not found\n"),
+            },
+        }
+    }
+}
+
+fn may_see_all(request: &Request, state: &State) -> bool {
+    request.peer.ip().to_canonical().is_loopback() || allows_non_local(&state.report().snapshot)
+}
+
+/// Module: `diagnostics.allow_non_local`, where diagnostics are enabled.
+fn allows_non_local(snapshot: &Snapshot) -> bool {
+    let modules = snapshot
+        .of_kind(Kind::Module)
+        .filter(|o| &**o.meta.name() == "ambassador")
+        .filter(|o| o.meta.is_for(&snapshot.settings.ambassador_id));
+    modules.into_iter().next().is_some_and(|object| match &object.spec {
+        Spec::Module(module) => module.config.diagnostics.as_ref().is_some_and(|diagnostics| {
+            diagnostics.allow_non_local == Some(true) && diagnostics.enabled != Some(false)
+        }),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::system_conf::parse_resolv_conf;
@@ -38,6 +39,16 @@ pub fn resolver(resolv_conf: &Path) -> anyhow::Result<TokioResolver> {
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     *builder.options_mut() = options;
     builder.build().with_context(said)
+}
+
+/// A resolver that knows `localhost` and the hosts file, and asks nobody.
+///
+/// # Errors
+/// The resolver cannot be made.
+pub fn local_resolver() -> anyhow::Result<TokioResolver> {
+    let config = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    Ok(builder.build()?)
 }
 
 /// Resolves the wanted names until the sender of `wanted` is gone. `report` gets every answer,

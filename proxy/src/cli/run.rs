@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ringway run`: workers in front, the slow side behind, until a signal.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ringway_proxy::LogForm;
+use ringway_proxy::fleet::{Options as FleetOptions, Workers};
+use ringway_sync::gateway::{self, Options, State};
+use ringway_sync::log;
+
+use super::{environment, expansions};
+use crate::args::{AccessLog, Environment, IoBackend, Process, Run};
+
+pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
+    let environment = environment();
+    start_log(&environment);
+    let mut options = options(&run.process, &environment);
+    options.folder = run.folder;
+    options.settings = run.meaning.settings(&environment);
+    serve(options, fleet_options(&run.process, &environment, run.helpful_404), |state| {
+        let listening: Vec<String> =
+            state.progress.bound().iter().map(ToString::to_string).collect();
+        log::info(format!(
+            "ready: listening on {}; admin on http://{}/; watching {} for changes",
+            if listening.is_empty() { "nothing".to_owned() } else { listening.join(", ") },
+            state.options.admin,
+            state.options.folder.display(),
+        ));
+    })
+}
+
+pub(super) fn start_log(environment: &Environment) {
+    let (style, level) = environment.log;
+    log::start(style, level);
+    for remark in &environment.remarks {
+        log::warn(remark);
+    }
+}
+
+/// What the slow side is told, without what to serve.
+pub(super) fn options(process: &Process, environment: &Environment) -> Options {
+    Options {
+        folder: std::path::PathBuf::new(),
+        settings: environment.settings.clone(),
+        environment: expansions(),
+        admin: process.admin_addr.unwrap_or(environment.admin),
+        resolv_conf: process.resolv_conf.clone(),
+        drain_time: process.drain_time.unwrap_or(environment.drain_time),
+        shutdown_delay: process.shutdown_delay,
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// What the workers are told.
+pub(super) fn fleet_options(
+    process: &Process,
+    environment: &Environment,
+    helpful_404: bool,
+) -> FleetOptions {
+    let cpus = || ringway_proxy::allowed_cpus().len().max(1);
+    FleetOptions {
+        workers: process.workers.or(environment.workers).unwrap_or_else(cpus),
+        io_backend: match process.io_backend {
+            IoBackend::Auto => ringway_proxy::IoBackend::Auto,
+            IoBackend::IoUring => ringway_proxy::IoBackend::IoUring,
+            IoBackend::Epoll => ringway_proxy::IoBackend::Epoll,
+        },
+        pin: process.pin && !process.no_pin,
+        access_log: match process.access_log {
+            None => LogForm::Configured,
+            Some(AccessLog::Off) => LogForm::Off,
+            Some(AccessLog::Text) => LogForm::Text,
+            Some(AccessLog::Json) => LogForm::Json,
+        },
+        helpful_404,
+    }
+}
+
+/// Starts the workers and serves until a signal. A failure to start is said and ends with 1.
+pub(super) fn serve(
+    mut options: Options,
+    fleet: FleetOptions,
+    ready: impl FnOnce(&State),
+) -> anyhow::Result<ExitCode> {
+    // The probe Mappings lead back to the admin port, which always answers on loopback.
+    let mut probes = options.admin;
+    if probes.ip().is_unspecified() {
+        probes.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    options.settings.admin_address = Some(probes);
+    let workers = match Workers::start(&fleet) {
+        Ok(workers) => workers,
+        Err(error) => {
+            log::error(format!("the workers do not start: {error}"));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    log::info(format!(
+        "ringway {}: {} workers, I/O by {}",
+        options.version,
+        fleet.workers,
+        workers.io_backend()
+    ));
+    match gateway::run(options, Arc::new(workers), ready) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            log::error(format!("{error:#}"));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Emissary's diagnostics: the same keys, filled from what is known here. What mirrors Envoy's
+//! inside there is present and empty here.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::hash::{Hash as _, Hasher as _};
+use std::time::{Duration, SystemTime};
+
+use ringway_core::crd::source::Diagnostic;
+use ringway_core::ir;
+use ringway_core::name::Ref;
+use ringway_core::policy::rewrite::PathRewrite;
+use ringway_core::problem::Severity;
+use serde_json::{Map, Value, json};
+
+use super::http::{Request, Response};
+use crate::gateway::{Report, State};
+use crate::log::Timestamp;
+
+/// `/ambassador/v0/diag/`: JSON with `?json=true` (one key of it with `&filter=`), else a page.
+pub(super) fn overview(state: &State, request: &Request) -> Response {
+    let report = state.report();
+    if request.parameter("json") != Some("true") {
+        return Response::html(page(state, &report));
+    }
+    let mut all = document(state, &report);
+    match request.parameter("filter") {
+        None => Response::json(200, &all),
+        Some(key) => match all.get_mut(key) {
+            Some(value) => Response::json(200, &value.take()),
+            None => Response::text(404, "no such key\n"),
+        },
+    }
+}
+
+/// `/ambassador/v0/diag/<key>`: what there is about one object, `name.namespace` or
+/// `Kind/namespace/name`.
+pub(super) fn detail(state: &State, key: &str) -> Response {
+    let report = state.report();
+    let is_it = |name: &Ref| {
+        key == source_key(name) || key == format!("{}/{}/{}", name.kind, name.namespace, name.name)
+    };
+    let objects: Vec<Value> = (report.snapshot.objects())
+        .filter(|object| is_it(&object.meta.object))
+        .map(|object| {
+            let place = object.origin.document.as_ref();
+            json!({
+                "object": object.meta.object.to_string(),
+                "source": place.map(|d| format!("{}:{}", d.file, d.first_line() + 1)),
+            })
+        })
+        .collect();
+    let problems: Vec<&Diagnostic> = (report.diagnostics.iter())
+        .filter(|d| d.object.as_ref().is_some_and(is_it))
+        .collect();
+    if objects.is_empty() && problems.is_empty() {
+        return Response::text(404, "no such object\n");
+    }
+    let routes: Vec<Value> = route_info(&report.ir)
+        .into_iter()
+        .filter(|route| objects.iter().any(|o| o["object"] == route["_object"]))
+        .collect();
+    Response::json(200, &json!({"objects": objects, "problems": problems, "route_info": routes}))
+}
+
+fn source_key(name: &Ref) -> String {
+    format!("{}.{}", name.name, name.namespace)
+}
+
+fn document(state: &State, report: &Report) -> Value {
+    let progress = &state.progress;
+    let settings = &state.options.settings;
+    let uptime = state.started.elapsed();
+    let since_update = report.last_success.and_then(|at| at.elapsed().ok()).unwrap_or(uptime);
+    let routes = route_info(&report.ir);
+    let mut groups = Map::new();
+    for route in &routes {
+        let id = route["_group_id"].as_str().unwrap_or_default().to_owned();
+        groups.entry(id).or_insert_with(|| route.clone());
+    }
+    let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut resources = Map::new();
+    for object in report.snapshot.objects() {
+        let key = source_key(&object.meta.object);
+        if let Some(document) = &object.origin.document {
+            sources.entry(document.file.to_string()).or_default().push(key.clone());
+        }
+        let kinds = resources.entry(object.meta.object.kind.as_str()).or_insert_with(|| json!([]));
+        if let Value::Array(keys) = kinds {
+            keys.push(key.into());
+        }
+    }
+    json!({
+        "active_elements": [],
+        "ambassador_elements": {},
+        "ambassador_resolvers": resources.get("KubernetesEndpointResolver").cloned()
+            .unwrap_or_else(|| json!([])),
+        "ambassador_resources": resources,
+        "ambassador_services": services(&report.ir),
+        "banner_content": null,
+        "cluster_info": cluster_info(state, report),
+        "cluster_stats": {},
+        "envoy_elements": {},
+        "envoy_resources": {},
+        "envoy_status": {
+            "alive": progress.is_alive(std::time::Instant::now()),
+            "ready": progress.is_ready(),
+            "since_update": format!("{} ago", words(since_update)),
+            "uptime": words(uptime),
+        },
+        "errors": errors(report),
+        "groups": groups,
+        "loginfo": {"all": "info"},
+        "notices": notices(report),
+        "route_info": routes,
+        "source_map": sources,
+        "system": {
+            "ambassador_id": &*settings.ambassador_id,
+            "ambassador_namespace": &*settings.namespace,
+            "boot_time": Timestamp(state.boot_time).to_string(),
+            "cluster_id": "",
+            "debug_mode": false,
+            "endpoints_enabled": true,
+            "env_failures": [],
+            "env_good": true,
+            "env_status": {},
+            "hostname": hostname(),
+            "hr_uptime": words(uptime),
+            "knative_enabled": false,
+            "latest_snapshot": progress.served().to_string(),
+            "single_namespace": settings.single_namespace,
+            "statsd_enabled": false,
+            "version": state.options.version,
+        },
+        "tlscontexts": [],
+    })
+}
+
+/// `[[key, message], …]`
+fn errors(report: &Report) -> Vec<Value> {
+    let is_error = |d: &&Diagnostic| matches!(d.severity, Severity::Error | Severity::FailsClosed);
+    let error = |d: &Diagnostic| {
+        let key = match (&d.object, &d.location) {
+            (Some(object), _) => source_key(object),
+            (None, Some(at)) => at.file.to_string(),
+            (None, None) => String::new(),
+        };
+        json!([key, sentence(d)])
+    };
+    report.diagnostics.iter().filter(is_error).map(error).collect()
+}
+
+/// `[{level, message}, …]`
+fn notices(report: &Report) -> Vec<Value> {
+    let level = |severity| match severity {
+        Severity::Warning => Some("WARNING"),
+        Severity::Notice => Some("NOTICE"),
+        Severity::Error | Severity::FailsClosed => None,
+    };
+    (report.diagnostics.iter())
+        .filter_map(|d| Some(json!({"level": level(d.severity)?, "message": sentence(d)})))
+        .collect()
+}
+
+fn sentence(diagnostic: &Diagnostic) -> String {
+    let mut out = String::new();
+    if let Some(at) = &diagnostic.location {
+        let _ = write!(out, "{}:{}:{}: ", at.file, at.line, at.column);
+    }
+    if let Some(object) = &diagnostic.object {
+        let _ = write!(out, "{object}: ");
+    }
+    if !diagnostic.path.is_empty() {
+        let _ = write!(out, "{}: ", diagnostic.path);
+    }
+    out.push_str(&diagnostic.message);
+    out
+}
+
+/// One entry per Mapping and virtual host that has it, each pair once over all listeners.
+fn route_info(ir: &ir::Ir) -> Vec<Value> {
+    let mut seen = std::collections::HashSet::new();
+    let mut out = Vec::new();
+    for host in ir.listeners.iter().flat_map(|listener| &listener.virtual_hosts) {
+        for group in &host.groups {
+            if seen.insert((std::sync::Arc::as_ptr(group), host.domain.clone())) {
+                let id = group_id(group);
+                out.extend(group.members.iter().map(|m| route(&id, &host.domain, group, m)));
+            }
+        }
+    }
+    out
+}
+
+fn group_id(group: &ir::Group) -> String {
+    let mut hasher = DefaultHasher::new();
+    format!("{:?}", group.matcher).hash(&mut hasher);
+    format!("grp-{:016x}", hasher.finish())
+}
+
+fn route(id: &str, domain: &str, group: &ir::Group, member: &ir::Member) -> Value {
+    let matcher = &group.matcher;
+    let (prefix, kind) = match &matcher.path {
+        ir::PathMatch::Prefix { text, .. } => (text.to_string(), "prefix"),
+        ir::PathMatch::Exact { text, .. } => (text.to_string(), "exact"),
+        ir::PathMatch::Regex(pattern) => (pattern.as_str().to_owned(), "regex"),
+    };
+    let field = |field: &ir::FieldMatch| json!({"name": field.name, "value": field.value});
+    let (clusters, rewrite) = match &member.route.action {
+        ir::Action::Forward(forward) => (
+            json!([{
+                "name": &*forward.cluster,
+                "weight": member.to - member.from,
+                "type_label": null,
+            }]),
+            match &forward.path {
+                PathRewrite::Keep => Value::Null,
+                PathRewrite::Prefix { with, .. } | PathRewrite::Whole(with) => json!(with),
+                PathRewrite::Regex(substitution) => json!(substitution),
+            },
+        ),
+        ir::Action::Redirect(redirect) => (json!([]), json!({"redirect": redirect})),
+    };
+    let object = &member.route.object;
+    json!({
+        "_group_id": id,
+        "_object": object.to_string(),
+        "_route": source_key(object),
+        "_source": source_key(object),
+        "clusters": clusters,
+        "headers": matcher.headers.iter().map(field).collect::<Vec<_>>(),
+        "host": domain,
+        "key": source_key(object),
+        "match": kind,
+        "method": matcher.method,
+        "precedence": group.rank.precedence,
+        "prefix": prefix,
+        "query_parameters": matcher.query.iter().map(field).collect::<Vec<_>>(),
+        "rewrite": rewrite,
+    })
+}
+
+fn services(ir: &ir::Ir) -> Vec<Value> {
+    let service = |cluster: &std::sync::Arc<ir::Cluster>| {
+        json!({"name": &*cluster.name, "stats_name": &*cluster.stats_name, "source": cluster.source})
+    };
+    ir.clusters.values().map(service).collect()
+}
+
+fn cluster_info(state: &State, report: &Report) -> Map<String, Value> {
+    let clusters = report.table.iter().flat_map(|table| table.clusters.iter().flatten());
+    let info = |cluster: &std::sync::Arc<ringway_core::table::Cluster>| {
+        let spec = &cluster.spec;
+        let endpoints = state.progress.endpoints(cluster.slot);
+        let value = json!({"host": &*spec.host, "endpoints": endpoints, "source": spec.source});
+        (spec.name.to_string(), value)
+    };
+    clusters.map(info).collect()
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+/// `2 days, 3 hours, 4 minutes, 5 seconds`, without what is zero in front.
+fn words(duration: Duration) -> String {
+    let s = duration.as_secs();
+    let parts = [(s / 86_400, "day"), (s / 3600 % 24, "hour"), (s / 60 % 60, "minute")];
+    let mut out = String::new();
+    for (n, unit) in parts {
+        if n > 0 || !out.is_empty() {
+            let _ = write!(out, "{n} {unit}{}, ", if n == 1 { "" } else { "s" });
+        }
+    }
+    let _ = write!(out, "{} second{}", s % 60, if s % 60 == 1 { "" } else { "s" });
+    out
+}
+
+/// The page for people: what is wrong, what is served.
+fn page(state: &State, report: &Report) -> String {
+    let progress = &state.progress;
+    let mut out = String::from(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Ringway</title><style>\
+         body{font:15px/1.5 system-ui,sans-serif;margin:2em;max-width:80em}\
+         table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;\
+         vertical-align:top}pre{background:#f4f4f4;padding:.6em;overflow:auto}\
+         @media(prefers-color-scheme:dark){body{background:#111;color:#ddd}pre{background:#222}}\
+         </style>",
+    );
+    let ready = if progress.is_ready() { "ready" } else { "not ready" };
+    let _ = write!(
+        out,
+        "<h1>Ringway {}</h1><p>{ready}; generation {} on {} workers ({}); up {}</p>",
+        escaped(state.options.version),
+        progress.served(),
+        state.fleet.workers(),
+        escaped(&io_backends(state)),
+        words(state.started.elapsed()),
+    );
+    let _ = write!(out, "<h2>{} problems</h2>", report.diagnostics.len());
+    for diagnostic in report.diagnostics.iter().take(ROWS_MAX) {
+        let text = diagnostic.render(ringway_core::crd::source::Style::Plain);
+        let _ = write!(out, "<pre>{}</pre>", escaped(&text));
+    }
+    let routes = route_info(&report.ir);
+    let _ = write!(
+        out,
+        "<h2>{} routes</h2><table><tr><th>host<th>match<th>Mapping<th>goes to</tr>",
+        routes.len()
+    );
+    for route in routes.iter().take(ROWS_MAX) {
+        let text = |key: &str| escaped(route[key].as_str().unwrap_or_default());
+        let clusters = route["clusters"].as_array().map_or(&[][..], Vec::as_slice);
+        let cluster = clusters.first().and_then(|c| c["name"].as_str()).unwrap_or("redirect");
+        let _ = write!(
+            out,
+            "<tr><td>{}<td>{} {}<td>{}<td>{}</tr>",
+            text("host"),
+            text("match"),
+            text("prefix"),
+            text("key"),
+            escaped(cluster)
+        );
+    }
+    out.push_str("</table>");
+    if routes.len() > ROWS_MAX || report.diagnostics.len() > ROWS_MAX {
+        let _ = write!(out, "<p>Only the first {ROWS_MAX} are shown.</p>");
+    }
+    let now = Timestamp(SystemTime::now());
+    let _ = write!(
+        out,
+        "<p><a href=\"/ambassador/v0/diag/?json=true\">JSON</a> · <a href=\"/metrics\">metrics</a> \
+         · <a href=\"/api/v1/workers\">workers</a> · <a href=\"/api/v1/problems\">problems</a> · \
+         {now}</p></html>"
+    );
+    out
+}
+
+/// Rows of a page.
+const ROWS_MAX: usize = 500;
+
+fn io_backends(state: &State) -> String {
+    let mut names: Vec<&str> = state.fleet.status().iter().map(|s| s.io_backend).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

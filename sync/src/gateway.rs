@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The running gateway, seen from its slow side.
+//!
+//! ```text
+//!  folder ─ notify ─▶ build thread ─ Publication ─▶ publish thread ─ Command ─▶ workers
+//!                       │ Report                       ▲ Answer        ◀─ Ack ─
+//!                       ▼                              │
+//!               sync thread: admin port, resolver of names, signals
+//! ```
+//!
+//! The sync thread never waits for the others, so that health is answered whatever they do.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use ringway_core::crd::source::{Diagnostic, Style};
+use ringway_core::ir::Ir;
+use ringway_core::limits;
+use ringway_core::link::{Command, Fleet};
+use ringway_core::name::{Generation, Ref};
+use ringway_core::problem::{Problems, Severity};
+use ringway_core::snapshot::{Settings, Snapshot};
+use ringway_core::table::Table;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::build::{Builder, Built};
+use crate::log::{self, Level};
+use crate::progress::Progress;
+use crate::publish::{Message, Milliseconds, Publication, Publisher};
+use crate::store::{self, Change, Store};
+use crate::watch::file::{Folder, Notifier, Scan};
+use crate::{admin, watch};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder of manifests, or a single file.
+    pub folder: PathBuf,
+    pub settings: Settings,
+    /// What `$NAME` in manifests stands for.
+    pub environment: BTreeMap<String, String>,
+    pub admin: SocketAddr,
+    /// In the form of `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// Requests in flight may take this long after the listeners are closed.
+    pub drain_time: Duration,
+    /// How long to go on accepting when the drain begins.
+    pub shutdown_delay: Duration,
+    pub version: &'static str,
+}
+
+/// What the gateway shows of itself.
+pub struct State {
+    pub options: Options,
+    pub fleet: Arc<dyn Fleet>,
+    pub progress: Arc<Progress>,
+    pub started: Instant,
+    pub boot_time: SystemTime,
+    report: Mutex<Arc<Report>>,
+}
+
+impl State {
+    pub(crate) fn new(options: Options, fleet: Arc<dyn Fleet>) -> Self {
+        Self {
+            options,
+            fleet,
+            progress: Arc::default(),
+            started: Instant::now(),
+            boot_time: SystemTime::now(),
+            report: Mutex::default(),
+        }
+    }
+
+    /// The last build.
+    pub fn report(&self) -> Arc<Report> {
+        Arc::clone(&self.report.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_report(&self, report: Report) {
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(report);
+    }
+}
+
+/// What the last build found. Before the first: nothing.
+#[derive(Clone, Default)]
+pub struct Report {
+    pub table: Option<Arc<Table>>,
+    pub ir: Arc<Ir>,
+    pub snapshot: Snapshot,
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects whose last accepted version is served instead of what is written.
+    pub outdated: BTreeSet<Ref>,
+    /// Objects that are refused as they are written.
+    pub refused: BTreeSet<Ref>,
+    /// Kinds that mean nothing here, counted.
+    pub foreign: BTreeMap<String, usize>,
+    pub updates_applied: u64,
+    pub updates_rejected: u64,
+    pub last_success: Option<SystemTime>,
+    pub fetch_time: Duration,
+    pub resolve_time: Duration,
+    pub compile_time: Duration,
+}
+
+/// How often to look whether the gateway is ready, or drained.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Runs until a signal ends it. `ready` is called once, when the gateway is.
+///
+/// # Errors
+/// The folder cannot be read, the admin port or every listener cannot be bound, a thread died.
+pub fn run(
+    options: Options,
+    fleet: Arc<dyn Fleet>,
+    ready: impl FnOnce(&State),
+) -> anyhow::Result<()> {
+    let since = Instant::now();
+    let mut folder = Folder::new(&options.folder);
+    // The watch begins before the first look, so that nothing falls between them.
+    let (notifier, woken) = Notifier::new(&options.folder);
+    let scan = folder
+        .scan(&HashSet::new(), since)
+        .with_context(|| format!("reading {}", options.folder.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let admin = std::net::TcpListener::bind(options.admin)
+        .with_context(|| format!("cannot listen on {} for the admin port", options.admin))?;
+    admin.set_nonblocking(true)?;
+    let admin = tokio::net::TcpListener::from_std(admin)?;
+    let state = Arc::new(State::new(options, fleet));
+
+    let (messages, inbox) = bounded(limits::COMMANDS_MAX);
+    let (lookups, wanted) = tokio::sync::watch::channel(Arc::default());
+    let fleet = Arc::clone(&state.fleet);
+    let publisher = Publisher::new(fleet, Arc::clone(&state.progress), lookups);
+    let publish = std::thread::Builder::new()
+        .name("publish".into())
+        .spawn(move || publisher.run(&inbox))?;
+    let worker = Work {
+        state: Arc::clone(&state),
+        store: Store::new(state.options.settings.clone(), state.options.environment.clone()),
+        folder,
+        notifier,
+        builder: Builder::default(),
+        messages: messages.clone(),
+        known: HashSet::new(),
+        said_foreign: BTreeMap::new(),
+    };
+    let build =
+        std::thread::Builder::new().name("build".into()).spawn(move || {
+            worker.run(&woken, scan, since);
+        })?;
+
+    let resolver = match watch::dns::resolver(&state.options.resolv_conf) {
+        Ok(resolver) => resolver,
+        Err(error) => {
+            log::warn(format!("{error:#}: only localhost and the hosts file resolve"));
+            watch::dns::local_resolver()?
+        }
+    };
+    let answers = messages.clone();
+    tokio::spawn(watch::dns::watch(resolver, wanted, move |lookup, addresses| {
+        let message = Message::Answer(lookup.clone(), addresses);
+        !matches!(answers.try_send(message), Err(TrySendError::Full(_)))
+    }));
+    let service = Arc::new(admin::Admin::new(Arc::clone(&state)));
+    tokio::spawn(admin::http::serve(admin, service));
+
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let served = async {
+            // A thread that ends has panicked: nothing ends them while this runs.
+            while !publish.is_finished() && !build.is_finished() {
+                if state.progress.is_ready() || state.progress.has_failed() {
+                    break;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+            if state.progress.has_failed() {
+                let failures = state.progress.bind_failures();
+                let said: Vec<String> =
+                    failures.iter().map(|(at, error)| format!("{at}: {error}")).collect();
+                anyhow::bail!("cannot listen on {}", said.join(", "));
+            }
+            if state.progress.is_ready() {
+                ready(&state);
+            }
+            while !publish.is_finished() && !build.is_finished() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            anyhow::bail!("a thread of the gateway has died")
+        };
+        tokio::select! {
+            outcome = served => return outcome,
+            () = signals.next() => {}
+        }
+        tokio::select! {
+            () = drain(&state, &messages) => Ok(()),
+            () = signals.next() => anyhow::bail!("a second signal: ending at once"),
+        }
+    })
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Lets go of traffic: not ready at once, listeners closed after the delay, connections finished
+/// within the drain time.
+async fn drain(state: &State, messages: &Sender<Message>) {
+    let Options { shutdown_delay, drain_time, .. } = state.options;
+    state.progress.set_draining();
+    log::info(format!(
+        "draining: {} connections have {} s to finish",
+        state.fleet.connections(),
+        (shutdown_delay + drain_time).as_secs()
+    ));
+    tokio::time::sleep(shutdown_delay).await;
+    // Not waiting for room: the listeners are closed here whether or not the publisher knows.
+    let _ = messages.try_send(Message::Stop);
+    state.fleet.close_listeners();
+    for worker in 0..state.fleet.workers() {
+        while !state.fleet.send(worker, Command::Drain { deadline: drain_time }) {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    let deadline = Instant::now() + drain_time;
+    // The workers cut what is left at the deadline; a moment more lets them.
+    while state.fleet.connections() > 0 && Instant::now() < deadline + Duration::from_secs(1) {
+        tokio::time::sleep(POLL).await;
+    }
+    log::info(match state.fleet.connections() {
+        0 => "drained".to_owned(),
+        left => format!("drain time is over: {left} connections are cut"),
+    });
+}
+
+/// The build thread: looks, builds, publishes, reports.
+struct Work {
+    state: Arc<State>,
+    folder: Folder,
+    notifier: Notifier,
+    store: Store,
+    builder: Builder,
+    messages: Sender<Message>,
+    /// Problems that were said, so that each is said once.
+    known: HashSet<String>,
+    said_foreign: BTreeMap<String, usize>,
+}
+
+impl Work {
+    fn run(mut self, woken: &Receiver<()>, first: Scan, since: Instant) {
+        let mut again_in = first.again_in;
+        self.apply(&first, since, true);
+        loop {
+            match woken.recv_timeout(again_in.unwrap_or(limits::FOLDER_RESCAN_INTERVAL)) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                // The notifier is ours and holds the sender.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let since = Instant::now();
+            let complete = self.notifier.take_complete();
+            match self.folder.scan(&complete, since) {
+                Ok(scan) => {
+                    again_in = scan.again_in;
+                    if !scan.is_empty() {
+                        self.apply(&scan, since, false);
+                    }
+                }
+                Err(error) => {
+                    again_in = None;
+                    let root = self.folder.root().display();
+                    log::error(format!("reading {root}: {error}; what was read goes on"));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, scan: &Scan, since: Instant, is_first: bool) {
+        for path in &scan.removed {
+            self.store.remove_file(path);
+        }
+        for path in &scan.changed {
+            if let Some(text) = self.folder.text(path) {
+                self.store.set_file(path, text);
+            }
+        }
+        let fetch_time = since.elapsed();
+        let oldest = self.state.progress.oldest();
+        let built =
+            self.builder.build(self.store.snapshot(), &self.store.with_errors(), oldest);
+        let changes = self.store.take_changes();
+        match built {
+            Ok(built) => {
+                if built.is_new {
+                    let summary = if is_first {
+                        contents(self.store.snapshot())
+                    } else {
+                        summary(&changes)
+                    };
+                    let table = Arc::clone(&built.table);
+                    self.publish(Publication { table, since, summary });
+                }
+                self.report(built, fetch_time, !changes.is_empty());
+            }
+            Err(error) => {
+                log::error(format!("the configuration does not compile: {error}"));
+                let mut report = (*self.state.report()).clone();
+                report.updates_rejected += 1;
+                report.diagnostics = self.diagnostics(&Problems::default());
+                self.state.set_report(report);
+                self.say_served();
+            }
+        }
+    }
+
+    fn publish(&self, publication: Publication) {
+        // The publisher takes messages within milliseconds; it is gone only when the process ends.
+        let _ = self.messages.send(Message::Publish(publication));
+    }
+
+    fn diagnostics(&self, problems: &Problems) -> Vec<Diagnostic> {
+        let mut diagnostics = self.store.diagnostics(problems);
+        for (path, error) in self.folder.faults() {
+            let message = format!("cannot be read: {error}");
+            diagnostics.push(store::fault(&path.to_string_lossy(), "Unreadable", message));
+        }
+        store::sort(&mut diagnostics);
+        diagnostics
+    }
+
+    fn report(&mut self, built: Built, fetch_time: Duration, has_changes: bool) {
+        let before = self.state.report();
+        let diagnostics = self.diagnostics(&built.problems);
+        let refused: BTreeSet<Ref> = self.store.refused().cloned().collect();
+        let holds_back = !built.outdated.is_empty()
+            || self.store.kept_files().next().is_some()
+            || !refused.is_empty();
+        let news = self.say(&diagnostics);
+        if news && holds_back {
+            self.say_served();
+        } else if has_changes && !built.is_new && !news {
+            log::info(format!(
+                "nothing changes: generation {} means the same",
+                built.table.generation
+            ));
+        }
+        let foreign = self.store.foreign();
+        if foreign != self.said_foreign {
+            self.said_foreign.clone_from(&foreign);
+            log::info(foreign_line(&foreign));
+        }
+        let has_errors = diagnostics.iter().any(|d| d.severity == Severity::Error);
+        self.state.set_report(Report {
+            table: Some(built.table),
+            ir: built.ir,
+            snapshot: self.store.snapshot().clone(),
+            diagnostics,
+            outdated: built.outdated,
+            refused,
+            foreign,
+            updates_applied: before.updates_applied + u64::from(built.is_new),
+            updates_rejected: before.updates_rejected + u64::from(news && has_errors),
+            last_success: if built.is_new { Some(SystemTime::now()) } else { before.last_success },
+            fetch_time,
+            resolve_time: built.resolve_time,
+            compile_time: built.compile_time,
+        });
+    }
+
+    /// Says the problems that were not there before; true if there were any.
+    fn say(&mut self, diagnostics: &[Diagnostic]) -> bool {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let style = if colour { Style::Ansi } else { Style::Plain };
+        // By what is wrong and not by line: an edit above is no news.
+        let key = |d: &Diagnostic| {
+            let file = d.location.as_ref().map(|l| &*l.file);
+            format!("{file:?} {:?} {} {} {}", d.object, d.path, d.reason, d.message)
+        };
+        let now: HashSet<String> = diagnostics.iter().map(key).collect();
+        let news: Vec<&Diagnostic> =
+            diagnostics.iter().filter(|d| !self.known.contains(&key(d))).collect();
+        self.known = now;
+        for diagnostic in news.iter().take(limits::PROBLEMS_SAID_MAX) {
+            let level = match diagnostic.severity {
+                Severity::Error | Severity::FailsClosed => Level::Error,
+                Severity::Warning => Level::Warn,
+                Severity::Notice => Level::Info,
+            };
+            log::say(level, diagnostic.render(style).trim_end());
+        }
+        if news.len() > limits::PROBLEMS_SAID_MAX {
+            let more = news.len() - limits::PROBLEMS_SAID_MAX;
+            let admin = self.state.options.admin;
+            log::warn(format!("and {more} more problems: http://{admin}/api/v1/problems"));
+        }
+        news.iter().any(|d| d.severity != Severity::Notice)
+    }
+
+    /// What goes on being served although something else is written.
+    fn say_served(&self) {
+        let generation = self.builder.generation();
+        if generation == Generation(0) {
+            return;
+        }
+        let mut what: Vec<String> =
+            self.store.kept_files().map(|path| path.display().to_string()).collect();
+        let refused = self.store.refused().filter(|r| self.store.snapshot().object(r).is_some());
+        what.extend(refused.map(ToString::to_string));
+        what.extend(self.builder.outdated().map(ToString::to_string));
+        if what.is_empty() {
+            return;
+        }
+        what.sort();
+        let n_more = what.len().saturating_sub(NAMES_MAX);
+        what.truncate(NAMES_MAX);
+        let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
+        log::warn(format!("still serving generation {generation} for {}{more}", what.join(", ")));
+    }
+}
+
+/// Names that a line lists, at most.
+const NAMES_MAX: usize = 4;
+
+/// `+Mapping default/a, ~Host default/b`, or counts where there are many.
+fn summary(changes: &BTreeMap<Ref, Change>) -> String {
+    let sign = |change: Change| match change {
+        Change::Added => '+',
+        Change::Changed => '~',
+        Change::Removed => '-',
+    };
+    if changes.is_empty() {
+        return "what others refer to has changed".into();
+    }
+    if changes.len() <= NAMES_MAX {
+        let named: Vec<String> =
+            changes.iter().map(|(name, change)| format!("{}{name}", sign(*change))).collect();
+        return named.join(", ");
+    }
+    let mut counts: BTreeMap<(Change, &str), usize> = BTreeMap::new();
+    for (name, change) in changes {
+        *counts.entry((*change, name.kind.as_str())).or_default() += 1;
+    }
+    let counted: Vec<String> = counts
+        .iter()
+        .map(|((change, kind), n)| format!("{}{n} {kind}", sign(*change)))
+        .collect();
+    counted.join(", ")
+}
+
+/// `12 objects: 3 Mapping, 9 Service`.
+fn contents(snapshot: &Snapshot) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in snapshot.objects() {
+        *counts.entry(object.meta.object.kind.as_str()).or_default() += 1;
+    }
+    let counted: Vec<String> = counts.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    match snapshot.len() {
+        0 => "no objects".into(),
+        1 => format!("1 object: {}", counted.join(", ")),
+        n => format!("{n} objects: {}", counted.join(", ")),
+    }
+}
+
+/// One line about kinds that mean nothing to a gateway.
+pub fn foreign_line(foreign: &BTreeMap<String, usize>) -> String {
+    let n: usize = foreign.values().sum();
+    let kinds: Vec<String> = foreign.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    let objects = if n == 1 { "object" } else { "objects" };
+    let of = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
+    format!("{n} {objects} of other kinds ignored{of}")
+}
+
+/// What loading a folder once gave.
+pub struct Loaded {
+    pub snapshot: Snapshot,
+    pub ir: Arc<Ir>,
+    pub table: Arc<Table>,
+    /// By file and line.
+    pub diagnostics: Vec<Diagnostic>,
+    pub foreign: BTreeMap<String, usize>,
+    pub n_files: usize,
+    pub took: Duration,
+}
+
+/// Reads, resolves and compiles a folder (or a file), as a gateway that starts would.
+///
+/// # Errors
+/// The folder cannot be read, or (never seen) its meaning does not compile.
+pub fn load(
+    folder: &std::path::Path,
+    settings: Settings,
+    environment: BTreeMap<String, String>,
+) -> anyhow::Result<Loaded> {
+    let since = Instant::now();
+    let mut folder = Folder::new(folder);
+    let scan = folder
+        .scan(&HashSet::new(), since)
+        .with_context(|| format!("reading {}", folder.root().display()))?;
+    let mut store = Store::new(settings, environment);
+    for path in &scan.changed {
+        if let Some(text) = folder.text(path) {
+            store.set_file(path, text);
+        }
+    }
+    let mut builder = Builder::default();
+    let built = builder.build(store.snapshot(), &store.with_errors(), Generation(0))?;
+    let mut diagnostics = store.diagnostics(&built.problems);
+    for (path, error) in folder.faults() {
+        let message = format!("cannot be read: {error}");
+        diagnostics.push(store::fault(&path.to_string_lossy(), "Unreadable", message));
+    }
+    store::sort(&mut diagnostics);
+    Ok(Loaded {
+        snapshot: store.snapshot().clone(),
+        ir: built.ir,
+        table: built.table,
+        diagnostics,
+        foreign: store.foreign(),
+        n_files: scan.changed.len(),
+        took: since.elapsed(),
+    })
+}
+
+/// `3 ms`.
+pub fn milliseconds(duration: Duration) -> String {
+    Milliseconds(duration).to_string()
+}
