@@ -28,6 +28,8 @@ mod host;
 pub mod oracle;
 mod path;
 mod predicate;
+#[cfg(any(test, feature = "oracle"))]
+mod sample;
 mod slot;
 mod walk;
 

@@ -28,8 +28,11 @@ pub(super) enum Clause {
 #[derive(Debug)]
 pub(super) struct Subject<'t, 'r> {
     pub(super) request: Request<'r>,
-    headers: SmallVec<[(&'t str, Option<Cow<'r, [u8]>>); 4]>,
+    headers: SmallVec<[(&'t str, HeaderValue<'r>); 4]>,
 }
+
+/// `None`: absent.
+type HeaderValue<'r> = Option<Cow<'r, [u8]>>;
 
 impl<'t, 'r> Subject<'t, 'r> {
     pub(super) fn new(request: Request<'r>) -> Self {
@@ -70,7 +73,7 @@ impl<'t, 'r> Subject<'t, 'r> {
     }
 }
 
-fn header<'r>(request: &Request<'r>, name: &str) -> Option<Cow<'r, [u8]>> {
+fn header<'r>(request: &Request<'r>, name: &str) -> HeaderValue<'r> {
     if name == Known::XForwardedProto.as_str() {
         let scheme: &[u8] = if request.secure { b"https" } else { b"http" };
         return Some(Cow::Borrowed(scheme));

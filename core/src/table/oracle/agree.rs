@@ -5,7 +5,6 @@
 //! Everything is drawn from small pools, so that matches, ties and near misses are frequent.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{
@@ -15,15 +14,12 @@ use crate::ir::{
     self, AuthorityMatch, EmissaryRank, FieldMatch, InsecureAction, Ir, PathMatch, SecurityModel,
     ValueMatch,
 };
-use crate::name::{Generation, Kind, Ref};
-use crate::policy::headers::HeaderEdits;
+use crate::name::{Generation, Ref};
 use crate::policy::pattern::Pattern;
 use crate::policy::redirect::{Redirect, RedirectPath};
-use crate::policy::rewrite::{HostRewrite, PathRewrite};
-use crate::policy::timeouts::Timeouts;
 use crate::table::explain::Outcome;
+use crate::table::sample::{self, Sent};
 use crate::table::{self, Hit, Slots, compile};
-use crate::wire::{Field, Head, HeadView, Known, Span};
 
 const HOSTS: &[&str] =
     &["*", "a.com", "*.a.com", "*a.com", "a.*", "a.c*", "b.a.com", "*.b.a.com", "a.com:80"];
@@ -240,37 +236,12 @@ fn request(bytes: &mut Bytes<'_>) -> Request {
 
 /// What the resolver makes of the manifests.
 fn lower(manifests: &Manifests) -> Ir {
-    let mut ir = Ir::default();
-    let cluster: Arc<str> = "cluster_a".into();
-    ir.clusters.insert(
-        Arc::clone(&cluster),
-        Arc::new(ir::Cluster {
-            name: Arc::clone(&cluster),
-            stats_name: "a".into(),
-            source: ir::EndpointSource::Static(Vec::new()),
-            host: "a".into(),
-            transport: ir::Transport::Cleartext,
-            connect_timeout: None,
-            idle_timeout: None,
-            max_lifetime: None,
-            keepalive: None,
-        }),
-    );
-    let virtual_hosts = manifests.hosts.iter().map(|host| Arc::new(lower_host(host, manifests)));
-    ir.listeners.push(ir::Listener {
-        object: Ref::new(Kind::Listener, "default", "l"),
-        address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        stats_prefix: "ingress_http".into(),
-        stack: vec![ir::Protocol::Http, ir::Protocol::Tcp],
-        security: match manifests.security {
-            Security::Xfp => SecurityModel::Xfp,
-            Security::Secure => SecurityModel::Secure,
-            Security::Insecure => SecurityModel::Insecure,
-        },
-        l7_depth: 0,
-        virtual_hosts: virtual_hosts.collect(),
-    });
-    ir
+    let security = match manifests.security {
+        Security::Xfp => SecurityModel::Xfp,
+        Security::Secure => SecurityModel::Secure,
+        Security::Insecure => SecurityModel::Insecure,
+    };
+    sample::ir(security, manifests.hosts.iter().map(|host| lower_host(host, manifests)).collect())
 }
 
 fn lower_host(host: &Host, manifests: &Manifests) -> ir::VirtualHost {
@@ -337,28 +308,17 @@ fn lower_members(mappings: &[&Mapping]) -> Vec<ir::Member> {
 }
 
 fn lower_route(mapping: &Mapping) -> ir::Route {
-    ir::Route {
-        object: Ref::new(Kind::Mapping, "default", mapping.name.as_str()),
-        action: match mapping.redirects {
-            true => ir::Action::Redirect(Redirect {
-                host: Some("elsewhere".into()),
-                scheme: None,
-                path: RedirectPath::Keep,
-                status: 301,
-            }),
-            false => ir::Action::Forward(ir::Forward {
-                cluster: "cluster_a".into(),
-                path: PathRewrite::Keep,
-                host: HostRewrite::Keep,
-                timeouts: Timeouts { request: None, idle: None },
-            }),
-        },
-        refusal: None,
-        always: mapping.prefix == "/.well-known/acme-challenge/",
-        unguarded: false,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
+    let mut route = sample::route(&mapping.name);
+    route.always = mapping.prefix == "/.well-known/acme-challenge/";
+    if mapping.redirects {
+        route.action = ir::Action::Redirect(Redirect {
+            host: Some("elsewhere".into()),
+            scheme: None,
+            path: RedirectPath::Keep,
+            status: 301,
+        });
     }
+    route
 }
 
 fn lower_match(mapping: &Mapping) -> (ir::Matcher, EmissaryRank) {
@@ -442,27 +402,11 @@ fn share(new: &mut Ir, old: &Ir) {
 }
 
 fn ask(table: &table::Table, request: &Request) -> Decision {
-    let mut head = Head::default();
-    let mut block = Vec::new();
-    let mut put = |text: &str| {
-        let start = block.len();
-        block.extend_from_slice(text.as_bytes());
-        Span::new(start, block.len())
-    };
-    head.method = put(&request.method);
-    head.target = put(&request.path);
-    for (name, value) in &request.headers {
-        let known = Known::of(name.as_bytes());
-        head.fields.push(Field { name: put(name), value: put(value), known });
-    }
-    let roll = request.roll;
-    let request = table::Request {
-        head: HeadView::new(&head, &block),
-        authority: request.authority.as_bytes(),
-        path: request.path.as_bytes(),
-        query: request.query.as_deref().map(str::as_bytes),
-        secure: request.secure,
-    };
+    let headers: Vec<_> =
+        request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let Request { method, authority, path, query, secure, .. } = request;
+    let sent = Sent::new(method, authority, path, query.as_deref(), &headers, *secure);
+    let (request, roll) = (sent.request(), request.roll);
     let listener = &table.listeners[0];
     let name = |object: &Ref| object.name.to_string();
     let decision = match listener.route(&request, roll) {
