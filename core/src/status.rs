@@ -75,3 +75,6 @@ fn serving(ir: &Ir) -> HashSet<&Ref> {
     }
     serving
 }
+
+#[cfg(test)]
+mod tests;

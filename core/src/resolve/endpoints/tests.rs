@@ -1,1 +1,146 @@
 // SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used)]
+
+use super::super::tests::{LISTENER, mapping, resolved, settings, snapshot_of};
+use super::super::{Memo, resolve};
+use crate::ir::EndpointSource;
+use crate::snapshot::{ServiceResolution, Settings};
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: q, namespace: ns}
+spec:
+  clusterIP: 10.96.0.1
+  ports: [{port: 80, name: web, targetPort: 8080}, {port: 9090, name: admin, targetPort: admin}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: q-1, namespace: ns, labels: {kubernetes.io/service-name: q}}
+addressType: IPv4
+ports: [{name: web, port: 8080}, {name: admin, port: 9000}]
+endpoints:
+- {addresses: [10.1.0.2], conditions: {ready: true}}
+- {addresses: [10.1.0.1]}
+- {addresses: [10.1.0.3], conditions: {ready: false}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: q-2, namespace: ns, labels: {kubernetes.io/service-name: q}}
+addressType: IPv4
+ports: [{name: web, port: 8081}]
+endpoints: [{addresses: [10.1.0.4]}]
+---
+";
+
+const SINGLE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: single}
+spec: {ports: [{port: 8000}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: single}
+subsets: [{addresses: [{ip: 10.2.0.1}], notReadyAddresses: [{ip: 10.2.0.2}], ports: [{port: 8001}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {type: ExternalName, externalName: example.com}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: empty}
+spec: {ports: [{port: 80}]}
+---
+";
+
+fn source(fields: &str, settings: Settings) -> (String, usize) {
+    let yaml =
+        [LISTENER, SERVICE, SINGLE, &mapping("m", &format!("hostname: '*', prefix: /, {fields}"))];
+    let (ir, problems) = resolve(&snapshot_of(settings, &yaml.concat()), &mut Memo::default());
+    let groups = &ir.listeners[0].virtual_hosts[0].groups;
+    let group = groups.iter().find(|g| &*g.members[0].route.object.name == "m").unwrap();
+    let crate::ir::Action::Forward(forward) = &group.members[0].route.action else { panic!() };
+    let text = match &ir.clusters[&forward.cluster].source {
+        EndpointSource::Static(all) => format!("static {all:?}"),
+        EndpointSource::Dns { name, port, .. } => format!("dns {name}:{port}"),
+        EndpointSource::Service { namespace, name, endpoints } => {
+            format!("service {namespace}/{name} {endpoints:?}")
+        }
+    };
+    (text, problems.iter().filter(|p| p.reason == "NoSuchPort").count())
+}
+
+#[track_caller]
+fn check(fields: &str, expected: &str) {
+    assert_eq!(source(fields, settings()), (expected.to_owned(), 0), "{fields}");
+}
+
+#[test]
+fn known_services_give_their_ready_endpoints() {
+    let all = "service ns/q [10.1.0.1:8080, 10.1.0.2:8080, 10.1.0.4:8081]";
+    check("service: q.ns", all);
+    check("service: 'q.ns:80'", all);
+    check("service: q.ns.svc.cluster.local", all);
+    check("service: q.ns, resolver: endpoint", all);
+    check("service: 'q.ns:9090'", "service ns/q [10.1.0.1:9000, 10.1.0.2:9000]");
+    // Only a service without a port takes a single port of another number.
+    check("service: single", "service default/single [10.2.0.1:8001]");
+    check("service: 'single:8000'", "service default/single [10.2.0.1:8001]");
+    check("service: empty", "service default/empty []");
+}
+
+#[test]
+fn a_port_that_a_service_lacks_is_told() {
+    assert_eq!(source("service: 'q.ns:81'", settings()), ("service ns/q []".to_owned(), 1));
+    assert_eq!(
+        source("service: 'single:80'", settings()),
+        ("service default/single []".to_owned(), 1)
+    );
+    let yaml = [LISTENER, SERVICE, &mapping("m", "hostname: '*', prefix: /, service: 'q.ns:81'")];
+    let (_, problems) = resolved(&yaml.concat());
+    assert_eq!(problems.0[0].help.as_deref(), Some("it has 80 (web), 9090 (admin)"));
+}
+
+#[test]
+fn everything_else_goes_by_dns_or_directly() {
+    check("service: q.other", "dns q.other:80");
+    check("service: q.ns.example.com", "dns q.ns.example.com:80");
+    check("service: 'outside:8080'", "dns example.com:8080");
+    check("service: '10.0.0.1:81'", "static [10.0.0.1:81]");
+    check("service: '[::1]:81'", "static [[::1]:81]");
+    check("service: localhost", "static [127.0.0.1:80]");
+    check("service: q, resolver: consul", "static []");
+}
+
+#[test]
+fn the_service_resolver_is_emissary_s_way() {
+    check("service: q.ns, resolver: kubernetes-service", "static [10.96.0.1:80]");
+    check("service: single, resolver: kubernetes-service", "dns single:80");
+    let dns = Settings { service_resolution: ServiceResolution::Dns, ..settings() };
+    assert_eq!(source("service: q.ns", dns.clone()).0, "static [10.96.0.1:80]");
+    assert_eq!(
+        source("service: single, resolver: endpoint", dns).0,
+        "service default/single [10.2.0.1:8001]"
+    );
+}
+
+#[test]
+fn hand_written_slices_need_no_port_names() {
+    let yaml = [
+        LISTENER,
+        &SERVICE
+            .replace("{name: web, port: 8080}, {name: admin, port: 9000}", "{port: 7000}")
+            .replace("{name: web, port: 8081}", "{port: 7001}"),
+        &mapping("m", "hostname: '*', prefix: /, service: q.ns"),
+    ];
+    let (ir, _) = resolved(&yaml.concat());
+    let EndpointSource::Service { endpoints, .. } = &ir.clusters["cluster_q_ns_default"].source
+    else {
+        panic!()
+    };
+    assert_eq!(endpoints.len(), 3);
+    assert_eq!(endpoints[0], "10.1.0.1:7000".parse().unwrap());
+}

@@ -1,1 +1,209 @@
 // SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::tests::{LISTENER, mapping, settings, snapshot_of};
+use super::super::{Memo, resolve};
+use crate::crd::Object;
+use crate::ir::Ir;
+use crate::name::{Kind, Ref};
+use crate::snapshot::Snapshot;
+
+/// Objects of which several are versions of one; edits choose among them.
+fn pool() -> Vec<Arc<Object>> {
+    let mut yaml = LISTENER.to_owned();
+    let fields = [
+        "hostname: '*', prefix: /a/, service: quote",
+        "hostname: '*', prefix: /a/, service: quote, weight: 30",
+        "hostname: '*', prefix: /a/, service: 'quote:81', weight: 90",
+        "hostname: foo.com, prefix: /a/, service: a-b",
+        "hostname: foo.com, prefix: /b/, service: a.b",
+        "hostname: '*.com', prefix: /b/, service: quote, add_request_headers: {x: {value: '1'}}",
+        "prefix: /a/, service: quote",
+        "hostname: '*', prefix: /a/, service: new.example.com, host_redirect: true",
+        "hostname: '*', prefix: /a/, service: quote, shadow: true",
+        "hostname: '*', prefix: '/a/(', prefix_regex: true, service: quote",
+        "hostname: '*', prefix: /b/, service: quote, bypass_auth: true",
+        "hostname: '*', prefix: /b/, service: quote, connect_timeout_ms: 1",
+    ];
+    let mut text = vec![std::mem::take(&mut yaml)];
+    for name in ["a", "b", "c", "d", "a-x", "e"] {
+        text.extend(fields.iter().map(|fields| mapping(name, fields)));
+        text.push(format!(
+            "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\n\
+             metadata: {{name: {name}, namespace: other, labels: {{team: {name}}}}}\n\
+             spec: {{prefix: /a/, service: quote}}\n"
+        ));
+    }
+    for (kind, name, body) in [
+        ("Host", "star", "spec: {hostname: '*', requestPolicy: {insecure: {action: Route}}}"),
+        ("Host", "star", "spec: {hostname: '*'}"),
+        ("Host", "foo", "spec: {hostname: foo.com}"),
+        ("Host", "foo", "spec: {hostname: foo.com, mappingSelector: {matchLabels: {team: a}}}"),
+        ("Host", "foo2", "spec: {hostname: foo.com, tls: {cert_required: true}}"),
+        ("AuthService", "auth", "spec: {auth_service: auth}"),
+        ("Module", "ambassador", "spec: {config: {ip_allow: [{peer: 10.0.0.0/8}]}}"),
+        ("Module", "ambassador", "spec: {config: {cluster_request_timeout_ms: 10}}"),
+        ("Module", "ambassador", "spec: {config: {resolver: endpoint, server_name: x}}"),
+        (
+            "FilterPolicy",
+            "policy",
+            "spec: {rules: [{host: '*', path: /a/*, filters: [{name: jwt}]}]}",
+        ),
+    ] {
+        text.push(format!(
+            "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n{body}\n"
+        ));
+    }
+    let service = |ports: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: quote}}\nspec: {{ports: [{ports}]}}\n"
+        )
+    };
+    text.push(service("{port: 80, name: web}"));
+    text.push(service("{port: 8000}"));
+    for address in ["10.1.1.1", "10.1.1.2"] {
+        text.push(format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: quote-1, labels: {{kubernetes.io/service-name: quote}}}}\n\
+             addressType: IPv4\nports: [{{port: 8000, name: web}}]\n\
+             endpoints: [{{addresses: [{address}]}}]\n"
+        ));
+    }
+    for path in ["/i/", "/a/"] {
+        text.push(format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+             metadata: {{name: i, annotations: {{kubernetes.io/ingress.class: ambassador}}}}\n\
+             spec: {{tls: [{{hosts: [foo.com], secretName: s}}], rules: [{{http: {{paths: [{{path: {path}, \
+             pathType: Prefix, backend: {{service: {{name: quote, port: {{name: web}}}}}}}}]}}}}]}}\n"
+        ));
+    }
+    let objects = text.iter().flat_map(|document| {
+        let snapshot = snapshot_of(settings(), document);
+        snapshot.objects().cloned().collect::<Vec<_>>()
+    });
+    objects.collect()
+}
+
+/// A generator whose every number follows from the seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+#[test]
+fn random_edits_give_what_a_cold_start_gives() {
+    let pool = pool();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut snapshot = Snapshot::new(settings());
+    let mut memo = Memo::default();
+    let (mut served, mut problems_seen) = (0, 0);
+    for edit in 0..4000 {
+        for _ in 0..=random.below(3) {
+            let object = &pool[random.below(pool.len())];
+            match random.below(3) {
+                0 => snapshot.remove(&object.meta.object),
+                // A copy: the same content at another address.
+                _ => snapshot.insert(Arc::new(Object::clone(object))),
+            }
+        }
+        let warm = resolve(&snapshot, &mut memo);
+        let cold = resolve(&snapshot, &mut Memo::default());
+        assert_eq!(warm, cold, "edit {edit}");
+        served += warm.0.listeners.iter().map(|l| l.virtual_hosts.len()).sum::<usize>();
+        problems_seen += warm.1.len();
+    }
+    assert!(served > 1000, "{served}");
+    assert!(problems_seen > 10_000, "{problems_seen}");
+}
+
+fn host_of(ir: &Ir, domain: &str) -> Arc<crate::ir::VirtualHost> {
+    let hosts = &ir.listeners[0].virtual_hosts;
+    Arc::clone(hosts.iter().find(|host| &*host.domain == domain).unwrap())
+}
+
+#[test]
+fn what_did_not_change_keeps_its_pointer() {
+    let host = |name: &str, hostname: &str| {
+        format!(
+            "apiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {{name: {name}}}\n\
+             spec: {{hostname: {hostname}}}\n---\n"
+        )
+    };
+    let yaml = [
+        LISTENER,
+        &host("a", "a.com"),
+        &host("b", "b.com"),
+        &mapping("one", "hostname: a.com, prefix: /1/, service: quote"),
+        &mapping("two", "hostname: a.com, prefix: /2/, service: quote"),
+        &mapping("three", "hostname: b.com, prefix: /3/, service: quote"),
+    ]
+    .concat();
+    let mut snapshot = snapshot_of(settings(), &yaml);
+    let mut memo = Memo::default();
+    let (before, _) = resolve(&snapshot, &mut memo);
+    let (same, _) = resolve(&snapshot, &mut memo);
+    assert!(Arc::ptr_eq(&host_of(&before, "a.com"), &host_of(&same, "a.com")));
+    assert!(Arc::ptr_eq(&before.settings, &same.settings));
+
+    let edited = mapping("two", "hostname: a.com, prefix: /2/, service: quote, rewrite: /x/");
+    let object = snapshot_of(settings(), &edited).objects().next().cloned().unwrap();
+    snapshot.insert(object);
+    let (after, _) = resolve(&snapshot, &mut memo);
+    assert!(Arc::ptr_eq(&host_of(&before, "b.com"), &host_of(&after, "b.com")));
+    let (old, new) = (host_of(&before, "a.com"), host_of(&after, "a.com"));
+    assert!(!Arc::ptr_eq(&old, &new));
+    let place = |host: &crate::ir::VirtualHost, name: &str| {
+        let is_it = |group: &Arc<crate::ir::Group>| &*group.members[0].route.object.name == name;
+        Arc::clone(host.groups.iter().find(|g| is_it(g)).unwrap())
+    };
+    assert!(Arc::ptr_eq(&place(&old, "one"), &place(&new, "one")));
+    assert!(!Arc::ptr_eq(&place(&old, "two"), &place(&new, "two")));
+    let name = "cluster_quote_default";
+    assert!(Arc::ptr_eq(&before.clusters[name], &after.clusters[name]));
+}
+
+/// The usual shape: everything on one `*` Host. Times are printed; the bound only catches a
+/// return to resolving everything.
+#[test]
+fn one_mapping_among_ten_thousand() {
+    let mut yaml = LISTENER.to_owned();
+    for at in 0..10_000 {
+        let fields = format!("hostname: '*', prefix: /service-{at}/, service: 'service-{at}:8080'");
+        yaml.push_str(&mapping(&format!("mapping-{at}"), &fields));
+    }
+    let mut snapshot = snapshot_of(settings(), &yaml);
+    let mut memo = Memo::default();
+    let start = Instant::now();
+    let (ir, _) = resolve(&snapshot, &mut memo);
+    let cold = start.elapsed();
+    assert_eq!(ir.listeners[0].virtual_hosts[0].groups.len(), 10_002);
+    assert_eq!(ir.clusters.len(), 10_001);
+    let mut warm = Vec::new();
+    for round in 0..20 {
+        let fields = format!("hostname: '*', prefix: /changed-{round}/, service: quote");
+        let edited = mapping(&format!("mapping-{}", round * 397), &fields);
+        let object = snapshot_of(settings(), &edited).objects().next().cloned().unwrap();
+        snapshot.insert(object);
+        let start = Instant::now();
+        let (ir, problems) = resolve(&snapshot, &mut memo);
+        warm.push(start.elapsed());
+        assert_eq!(ir.listeners[0].virtual_hosts[0].groups.len(), 10_002);
+        assert_eq!(problems.len(), 0);
+    }
+    warm.sort();
+    println!("10,000 Mappings: cold {cold:?}, one changed {:?} (median of 20)", warm[10]);
+    assert!(warm[10] * 2 < cold, "{:?} against {cold:?}", warm[10]);
+    let gone = Ref::new(Kind::Mapping, "default", "mapping-1");
+    snapshot.remove(&gone);
+    let (ir, _) = resolve(&snapshot, &mut memo);
+    assert_eq!(ir.listeners[0].virtual_hosts[0].groups.len(), 10_001);
+}
