@@ -54,6 +54,9 @@ pub(crate) enum Message {
 pub(crate) struct Shown {
     pub(crate) generation: AtomicU64,
     pub(crate) draining: AtomicBool,
+    /// Allocations of the worker's thread when it last took a message.
+    #[cfg(test)]
+    pub(crate) allocations: AtomicU64,
 }
 
 struct Handle {
@@ -142,6 +145,20 @@ impl Workers {
     /// the last thing before the process ends.
     pub fn settle_log(&self, patience: Duration) {
         log::settle(self.handles.iter().map(|h| &*h.log), patience);
+    }
+
+    /// Allocations of a worker's thread so far.
+    #[cfg(test)]
+    pub(crate) fn allocations(&self, worker: usize) -> u64 {
+        let handle = &self.handles[worker];
+        handle.shown.allocations.store(0, Relaxed);
+        self.post(worker, Message::Close { slot: ListenerSlot(u32::MAX) });
+        loop {
+            match handle.shown.allocations.load(Relaxed) {
+                0 => std::thread::yield_now(),
+                n => return n,
+            }
+        }
     }
 
     fn post(&self, worker: usize, message: Message) -> bool {

@@ -434,7 +434,7 @@ impl Attempt<'_, '_> {
                 whole = false;
                 outcome.close = true;
                 outcome.linger = true;
-                if !matches!(downloaded, Downloaded::Answered { .. } | Downloaded::Broken(_)) {
+                if !matches!(downloaded, Downloaded::Answered { .. } | Downloaded::Broken { .. }) {
                     match fault {
                         Uploaded::Refused(error) => return Ended::Ours(body_refused(error)),
                         Uploaded::TimedOut => {
@@ -462,12 +462,12 @@ impl Attempt<'_, '_> {
                 outcome.close |= close;
                 Ended::Answered { outcome, reusable: reusable && whole }
             }
-            Downloaded::Broken(flag) => {
-                // The client must be able to tell: the body ends short of its length or without
-                // its last chunk, or, delimited by the close, with a reset.
+            Downloaded::Broken { flag, reset } => {
                 self.record.flag(flag);
                 slab.listener_add(listener, ListenerCell::ResetByUs, 1);
-                socket::reset_on_close(shared.client.fd());
+                if reset {
+                    socket::reset_on_close(shared.client.fd());
+                }
                 outcome.close = true;
                 outcome.linger = false;
                 outcome.consumed = request.view.block.len();
@@ -520,20 +520,28 @@ async fn upload(
         (_, idle) => idle,
     };
     let mut chunk = worker.buffers.take();
-    let mut discarded = 0;
+    let (mut discarded, mut complete) = (0, false);
     let uploaded = loop {
-        if !shared.discard.get() && !out.is_empty() {
+        if !shared.discard.get() {
             shared.arm_upstream(worker.timers.now());
             let sent;
             (sent, out) = upstream.send(out, 0).await;
-            if !shared.discard.get() && sent.is_err() {
+            if sent.is_err() && !shared.discard.get() {
                 break Uploaded::Upstream;
             }
         }
         out.clear();
-        if body.decoder.is_done() {
+        if complete {
+            // What is left in `chunk` came after the body.
+            let leftover = std::mem::take(&mut chunk);
+            if shared.discard.get() {
+                break Uploaded::Discarded { leftover };
+            }
             shared.complete(Instant::now());
-            break Uploaded::Complete { leftover: Vec::new() };
+            break Uploaded::Complete { leftover };
+        }
+        if discarded > DISCARD_BYTES_MAX {
+            break Uploaded::Endless;
         }
         if !shared.discard.get() {
             // While the client is waited for, the upstream is not expected to say anything.
@@ -549,34 +557,17 @@ async fn upload(
             _ if shared.client.take_fired() => break Uploaded::TimedOut,
             _ => break Uploaded::Client,
         }
-        shared.client.disarm();
-        let taken = match body.encode(&chunk, &mut out) {
-            Ok(taken) => taken,
-            Err(error) => break Uploaded::Refused(error),
-        };
         if shared.discard.get() {
             discarded += chunk.len();
-            worker.timers.arm(shared.client, worker.timers.now(), DISCARD, Direction::Read);
-            if taken.complete {
+        } else {
+            shared.client.disarm();
+        }
+        match body.encode(&chunk, &mut out) {
+            Ok(taken) => {
+                complete = taken.complete;
                 chunk.drain(..taken.taken);
-                break Uploaded::Discarded { leftover: std::mem::take(&mut chunk) };
             }
-            if discarded > DISCARD_BYTES_MAX {
-                break Uploaded::Endless;
-            }
-        } else if taken.complete {
-            shared.arm_upstream(worker.timers.now());
-            let sent;
-            (sent, out) = upstream.send(out, 0).await;
-            if sent.is_err() && !shared.discard.get() {
-                break Uploaded::Upstream;
-            }
-            out.clear();
-            if !shared.discard.get() {
-                shared.complete(Instant::now());
-            }
-            chunk.drain(..taken.taken);
-            break Uploaded::Complete { leftover: std::mem::take(&mut chunk) };
+            Err(error) => break Uploaded::Refused(error),
         }
     };
     if chunk.capacity() > 0 {
@@ -595,8 +586,12 @@ enum Downloaded {
         reusable: bool,
         close: bool,
     },
-    /// The upstream failed after the answer's head had gone out.
-    Broken(Flags),
+    /// The upstream failed after the answer's head had gone out. Where the body's end is the
+    /// connection's, only a reset tells the client.
+    Broken {
+        flag: Flags,
+        reset: bool,
+    },
     /// The client did not take the answer.
     Client,
 }
@@ -756,13 +751,18 @@ impl Download<'_, '_> {
         let mut out = worker.buffers.take();
         self.write_head(view, framing, close, &mut out);
         let mut body = Content { decoder: Decoder::new(meta.framing), framing };
+        let broken = |flag| Downloaded::Broken { flag, reset: framing == Framing::UntilClose };
         let mut at_hand = &view.block[view.head.len..];
         let mut chunk = Vec::new();
+        let mut begun = false;
         let downloaded = loop {
-            let Ok((taken, complete, sent)) = body.encode(at_hand, &mut out) else {
-                break Downloaded::Broken(Flags::UPE);
+            let (taken, complete, content) = match body.encode(at_hand, &mut out) {
+                Ok(encoded) => encoded,
+                Err(error) if !begun => break bad_answer(error.details()),
+                Err(_) => break broken(Flags::UPE),
             };
-            self.record.bytes_sent += sent;
+            begun = true;
+            self.record.bytes_sent += content;
             // RFC 9112 §9.2: bytes after a complete answer belong to no request of ours.
             let reusable = complete && taken == at_hand.len() && meta.keep_alive;
             if !out.is_empty() {
@@ -801,9 +801,9 @@ impl Download<'_, '_> {
                     break Downloaded::Answered { reusable: false, close };
                 }
                 _ if shared.deadline.get().is_some_and(|at| worker.timers.now() >= at) => {
-                    break Downloaded::Broken(Flags::UT);
+                    break broken(Flags::UT);
                 }
-                _ => break Downloaded::Broken(Flags::UC),
+                _ => break broken(Flags::UC),
             }
         };
         if chunk.capacity() > 0 {

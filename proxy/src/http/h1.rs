@@ -141,16 +141,14 @@ async fn receive_head(
         if !buffer.is_empty() {
             let started = *started.get_or_insert_with(Instant::now);
             idle.set(false);
+            if buffer[0] == TLS_HANDSHAKE {
+                let slot = cx.listener.slot;
+                worker.slab.listener_add(slot, ListenerCell::ClientHelloClosed, 1);
+                return (Received::End, buffer);
+            }
             match parse::request(&buffer, head, &limits, &mut scanned) {
                 Ok(Parsed::Complete) => return (Received::Head(started), buffer),
-                Err(error) => {
-                    if buffer[0] == TLS_HANDSHAKE {
-                        let slot = cx.listener.slot;
-                        worker.slab.listener_add(slot, ListenerCell::ClientHelloClosed, 1);
-                        return (Received::End, buffer);
-                    }
-                    return (Received::Refused(error, started), buffer);
-                }
+                Err(error) => return (Received::Refused(error, started), buffer),
                 Ok(Parsed::Partial) => {
                     // The head's own deadline, from its first byte on.
                     let now = worker.timers.at(started);

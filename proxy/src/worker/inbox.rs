@@ -2,6 +2,8 @@
 //! A worker's inbox: a byte on a socket pair wakes it, then everything that waits is taken.
 
 use std::rc::Rc;
+#[cfg(test)]
+use std::sync::atomic::Ordering::Relaxed;
 
 use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
@@ -36,6 +38,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, start: Start) {
                 Message::Listen { slot, socket } => worker.listen(slot, socket),
                 Message::Close { slot } => worker.close(slot),
             }
+            #[cfg(test)]
+            worker.shown.allocations.store(crate::tests::allocations(), Relaxed);
         }
     }
 }

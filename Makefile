@@ -1,0 +1,22 @@
+# Names for commands; each target says what it runs.
+.PHONY: demo test bench fuzz
+
+# The gateway with sample back ends and manifests: proxy on :8080, admin on :8877.
+demo:
+	cargo run --release -p ringway-proxy -- demo
+
+# Unit, golden, oracle, fuzz-replay and end-to-end tests.
+test:
+	cargo build -p ringway-proxy
+	cargo test --workspace
+
+# Side-by-side comparison with nginx, HAProxy and Envoy on one pinned core.
+bench:
+	cargo build --release -p ringway-proxy -p ringway-bench
+	cargo run --release -p ringway-bench -- compare
+
+# Coverage-guided fuzzing of one target: make fuzz TARGET=request_head SECONDS=60
+TARGET ?= request_head
+SECONDS ?= 60
+fuzz:
+	cargo +nightly fuzz run --fuzz-dir fuzz --features libfuzzer $(TARGET) -- -max_total_time=$(SECONDS)
