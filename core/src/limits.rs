@@ -53,6 +53,8 @@ pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 pub const OBJECT_DEPTH_MAX: usize = 64;
 /// Values (scalars, lists and maps) in one object's document, each use of a YAML alias counted anew.
 pub const OBJECT_NODES_MAX: usize = 100_000;
+/// Problems of one object after which its unknown fields are no longer named.
+pub const OBJECT_PROBLEMS_MAX: usize = 100;
 /// Bytes of a compiled regular expression.
 pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * 1024;
 /// Characters of a regular expression as written.

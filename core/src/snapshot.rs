@@ -124,3 +124,6 @@ impl Snapshot {
         self.objects.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

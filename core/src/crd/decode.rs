@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::node::{Node, Value};
+use crate::limits::OBJECT_PROBLEMS_MAX;
 use crate::name::Ref;
 use crate::problem::Problems;
 
@@ -91,6 +92,10 @@ impl Context {
         let Value::Map(entries) = &node.value else { return };
         for (key, value) in entries {
             let name: &str = &key.text;
+            // Looking for near names takes time, and nobody reads on.
+            if self.problems.len() >= OBJECT_PROBLEMS_MAX {
+                return;
+            }
             if shape.keys.iter().any(|keys| keys.contains(&name)) {
                 continue;
             }

@@ -3,12 +3,12 @@
 
 use std::borrow::Cow;
 
-use super::node::{Key, Node, Span, SyntaxError, Value};
+use super::node::{Key, Node, Span, SyntaxError, Value, refuse_duplicates};
 use crate::limits::{OBJECT_DEPTH_MAX, OBJECT_NODES_MAX};
 
 /// Reads one JSON value that fills the text.
 pub(crate) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
-    let mut reader = Reader { text, at: 0, line: 0, line_start: 0, nodes: 0 };
+    let mut reader = Reader { text, at: 0, line: 0, line_start: 0, counted: (0, 0), nodes: 0 };
     let node = reader.value(1)?;
     reader.space();
     if reader.at < text.len() {
@@ -23,6 +23,8 @@ struct Reader<'a> {
     line: u32,
     /// Byte offset of the current line.
     line_start: usize,
+    /// A byte offset and its column.
+    counted: (usize, u32),
     nodes: usize,
 }
 
@@ -31,17 +33,23 @@ impl<'a> Reader<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn column(&self) -> u32 {
-        let line = &self.text.as_bytes()[self.line_start..self.at];
+    /// The current column. Counted on from the last time that somebody asked, since a stream is
+    /// often a single line.
+    fn column(&mut self) -> u32 {
+        let (at, column) = self.counted;
+        let (from, before) = if at < self.line_start { (self.line_start, 0) } else { (at, column) };
         // Characters: bytes that do not continue one.
-        u32::try_from(line.iter().filter(|b| **b & 0xC0 != 0x80).count()).unwrap_or(u32::MAX - 1)
+        let new = self.text.as_bytes()[from..self.at].iter().filter(|b| **b & 0xC0 != 0x80).count();
+        let column = before + u32::try_from(new).unwrap_or(u32::MAX / 2);
+        self.counted = (self.at, column);
+        column
     }
 
-    fn span_from(&self, line: u32, column: u32) -> Span {
+    fn span_from(&mut self, line: u32, column: u32) -> Span {
         Span { line, column, end_line: self.line, end_column: self.column() }
     }
 
-    fn fail(&self, message: &str) -> SyntaxError {
+    fn fail(&mut self, message: &str) -> SyntaxError {
         let (line, column) = (self.line, self.column());
         let span = Span { line, column, end_line: line, end_column: column + 1 };
         SyntaxError { span, message: message.into() }
@@ -100,10 +108,6 @@ impl<'a> Reader<'a> {
             let (line, column) = (self.line, self.column());
             let text = self.string()?;
             let span = self.span_from(line, column);
-            if entries.iter().any(|(key, _)| key.text == text) {
-                let message = format!("the key `{text}` is there twice");
-                return Err(SyntaxError { span, message });
-            }
             self.space();
             if self.peek() != Some(b':') {
                 return Err(self.fail("expected `:`"));
@@ -116,6 +120,7 @@ impl<'a> Reader<'a> {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
                     self.at += 1;
+                    refuse_duplicates(&entries)?;
                     return Ok(Value::Map(entries));
                 }
                 _ => return Err(self.fail("expected `,` or `}`")),

@@ -5,7 +5,7 @@
 //! expansion are bounded; duplicate keys are an error, since readers disagree on which one counts.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as YamlSpan};
 
@@ -302,36 +302,12 @@ impl<'a> Builder<'a> {
         (span.end_line, span.end_column) = (end.end_line, end.end_column);
         let value = match content {
             Content::Seq(items) => Value::Seq(items),
-            Content::Map { entries, .. } => Value::Map(self.merged(entries)?),
+            Content::Map { entries, .. } => {
+                refuse_duplicates(&entries)?;
+                Value::Map(merged(entries)?)
+            }
         };
         self.add(Node { span, plain: false, value }, anchor)
-    }
-
-    /// Applies `<<`: the entries of the map (or maps) that it names, where the map has none itself.
-    fn merged(
-        &mut self,
-        mut entries: Vec<(Key<'a>, Node<'a>)>,
-    ) -> Result<Vec<(Key<'a>, Node<'a>)>, SyntaxError> {
-        let Some(index) = entries.iter().position(|(key, _)| key.text == "<<") else {
-            return Ok(entries);
-        };
-        let (key, merged) = entries.remove(index);
-        let sources = match merged.value {
-            Value::Map(_) => vec![merged],
-            Value::Seq(items) => items,
-            _ => return Err(fail(key.span, "`<<` takes a map or a list of maps")),
-        };
-        for source in sources {
-            let Value::Map(source) = source.value else {
-                return Err(fail(key.span, "`<<` takes a map or a list of maps"));
-            };
-            for (key, value) in source {
-                if !entries.iter().any(|(own, _)| own.text == key.text) {
-                    entries.push((key, value));
-                }
-            }
-        }
-        Ok(entries)
     }
 
     fn add(&mut self, node: Node<'a>, anchor: usize) -> Result<(), SyntaxError> {
@@ -356,15 +332,44 @@ impl<'a> Builder<'a> {
                             return Err(fail(node.span, "a map or a list cannot be a key"));
                         }
                     };
-                    if entries.iter().any(|(key, _)| key.text == text) {
-                        return Err(fail(node.span, &format!("the key `{text}` is there twice")));
-                    }
                     *key = Some(Key { text, span: node.span });
                 }
             },
         }
         Ok(())
     }
+}
+
+/// Fails at the second of two equal keys.
+pub(super) fn refuse_duplicates(entries: &[(Key<'_>, Node<'_>)]) -> Result<(), SyntaxError> {
+    let mut seen = BTreeSet::new();
+    match entries.iter().find(|(key, _)| !seen.insert(&*key.text)) {
+        Some((key, _)) => Err(fail(key.span, &format!("the key `{}` is there twice", key.text))),
+        None => Ok(()),
+    }
+}
+
+/// Applies `<<`: the entries of the map (or maps) that it names, where the map has none itself.
+fn merged<'a>(
+    mut entries: Vec<(Key<'a>, Node<'a>)>,
+) -> Result<Vec<(Key<'a>, Node<'a>)>, SyntaxError> {
+    let Some(index) = entries.iter().position(|(key, _)| key.text == "<<") else {
+        return Ok(entries);
+    };
+    let (key, merged) = entries.remove(index);
+    let sources = match merged.value {
+        Value::Map(_) => vec![merged],
+        Value::Seq(items) => items,
+        _ => return Err(fail(key.span, "`<<` takes a map or a list of maps")),
+    };
+    let mut own: BTreeSet<Cow<'a, str>> = entries.iter().map(|(k, _)| k.text.clone()).collect();
+    for source in sources {
+        let Value::Map(source) = source.value else {
+            return Err(fail(key.span, "`<<` takes a map or a list of maps"));
+        };
+        entries.extend(source.into_iter().filter(|(key, _)| own.insert(key.text.clone())));
+    }
+    Ok(entries)
 }
 
 /// YAML 1.2 §10.3.2, the core schema.

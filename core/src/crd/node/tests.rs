@@ -178,6 +178,19 @@ fn positions_are_those_of_the_text() {
     at("--- {a: b}\n", "a", (0, 8, 0, 9));
 }
 
+#[test]
+fn a_large_document_costs_in_proportion() {
+    // Each of these took minutes with a step that is quadratic.
+    let keys = |n: usize| (0..n).map(|i| format!("\"k{i}\": 1,\n")).collect::<String>();
+    let lines = format!("{{{}\"z\": 1}}", keys(60_000));
+    let text = lines.replace('\n', "");
+    assert!(parse(&lines).is_ok());
+    assert!(parse(&text).is_ok());
+    let merged = format!("a: &x {{{}}}\nb:\n  <<: *x\n", keys(15_000).replace('\n', " "));
+    let node = parse(&merged).unwrap().unwrap();
+    assert_eq!(node.get("b").unwrap().size(), 15_001);
+}
+
 /// Text that is close to YAML and JSON.
 fn near_yaml() -> impl Strategy<Value = String> {
     let pieces = [
