@@ -276,7 +276,8 @@ fn weight(mapping: &Mapping) -> Weight {
     let mut headers = mapping.headers.clone();
     if mapping.host_regex {
         headers.push((":authority".into(), Want::Regex(mapping.hostname.clone())));
-    } else if mapping.hostname != "*" {
+    } else {
+        // Also `*`, which matches everything and is counted nevertheless.
         headers.push((":authority".into(), Want::Exact(mapping.hostname.clone())));
     }
     if let Some(method) = mapping.method.clone() {
