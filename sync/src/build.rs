@@ -104,12 +104,8 @@ impl Builder {
         let table = Arc::new(compile(&ir, generation, &mut self.slots, previous)?);
         let compile_time = start.elapsed();
         let ir = Arc::new(ir);
-        self.last = Some(Last {
-            table: Arc::clone(&table),
-            ir: Arc::clone(&ir),
-            snapshot,
-            in_error,
-        });
+        self.last =
+            Some(Last { table: Arc::clone(&table), ir: Arc::clone(&ir), snapshot, in_error });
         Ok(Built { table, ir, problems, outdated, is_new: true, resolve_time, compile_time })
     }
 

@@ -57,8 +57,7 @@ pub fn explain(table: &Table, question: &Question) -> Result<Explanation, String
     })?;
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let depth = listener.l7_depth;
-    let forwarded =
-        forwarded::forwarded(view, peer, url.https, settings.use_remote_address, depth);
+    let forwarded = forwarded::forwarded(view, peer, url.https, settings.use_remote_address, depth);
     let request = Request {
         head: view,
         authority: target.authority,

@@ -139,9 +139,8 @@ pub fn run(
     let (lookups, wanted) = tokio::sync::watch::channel(Arc::default());
     let fleet = Arc::clone(&state.fleet);
     let publisher = Publisher::new(fleet, Arc::clone(&state.progress), lookups);
-    let publish = std::thread::Builder::new()
-        .name("publish".into())
-        .spawn(move || publisher.run(&inbox))?;
+    let publish =
+        std::thread::Builder::new().name("publish".into()).spawn(move || publisher.run(&inbox))?;
     let worker = Work {
         state: Arc::clone(&state),
         store: Store::new(state.options.settings.clone(), state.options.environment.clone()),
@@ -152,10 +151,9 @@ pub fn run(
         known: HashSet::new(),
         said_foreign: BTreeMap::new(),
     };
-    let build =
-        std::thread::Builder::new().name("build".into()).spawn(move || {
-            worker.run(&woken, scan, since);
-        })?;
+    let build = std::thread::Builder::new().name("build".into()).spawn(move || {
+        worker.run(&woken, scan, since);
+    })?;
 
     let resolver = match watch::dns::resolver(&state.options.resolv_conf) {
         Ok(resolver) => resolver,
@@ -311,17 +309,13 @@ impl Work {
         }
         let fetch_time = since.elapsed();
         let oldest = self.state.progress.oldest();
-        let built =
-            self.builder.build(self.store.snapshot(), &self.store.with_errors(), oldest);
+        let built = self.builder.build(self.store.snapshot(), &self.store.with_errors(), oldest);
         let changes = self.store.take_changes();
         match built {
             Ok(built) => {
                 if built.is_new {
-                    let summary = if is_first {
-                        contents(self.store.snapshot())
-                    } else {
-                        summary(&changes)
-                    };
+                    let summary =
+                        if is_first { contents(self.store.snapshot()) } else { summary(&changes) };
                     let table = Arc::clone(&built.table);
                     self.publish(Publication { table, since, summary });
                 }
@@ -364,10 +358,9 @@ impl Work {
         if news && holds_back {
             self.say_served();
         } else if has_changes && !built.is_new && !news {
-            log::info(format!(
-                "nothing changes: generation {} means the same",
-                built.table.generation
-            ));
+            let generation = built.table.generation;
+            let line = format!("nothing changes: generation {generation} means the same");
+            log::event(Level::Info, &line);
         }
         let foreign = self.store.foreign();
         if foreign != self.said_foreign {
@@ -411,7 +404,7 @@ impl Work {
                 Severity::Warning => Level::Warn,
                 Severity::Notice => Level::Info,
             };
-            log::say(level, diagnostic.render(style).trim_end());
+            log::event(level, diagnostic.render(style).trim_end());
         }
         if news.len() > limits::PROBLEMS_SAID_MAX {
             let more = news.len() - limits::PROBLEMS_SAID_MAX;
@@ -439,7 +432,9 @@ impl Work {
         let n_more = what.len().saturating_sub(NAMES_MAX);
         what.truncate(NAMES_MAX);
         let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
-        log::warn(format!("still serving generation {generation} for {}{more}", what.join(", ")));
+        let what = what.join(", ");
+        let line = format!("still serving generation {generation} for {what}{more}");
+        log::event(Level::Warn, &line);
     }
 }
 
@@ -465,10 +460,8 @@ fn summary(changes: &BTreeMap<Ref, Change>) -> String {
     for (name, change) in changes {
         *counts.entry((*change, name.kind.as_str())).or_default() += 1;
     }
-    let counted: Vec<String> = counts
-        .iter()
-        .map(|((change, kind), n)| format!("{}{n} {kind}", sign(*change)))
-        .collect();
+    let counted: Vec<String> =
+        counts.iter().map(|((change, kind), n)| format!("{}{n} {kind}", sign(*change))).collect();
     counted.join(", ")
 }
 

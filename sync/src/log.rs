@@ -109,12 +109,22 @@ impl Log {
         Some(0)
     }
 
+    fn write(&self, level: Level, line: &str, held_back: u64) {
+        let out = self.render(level, line, held_back, SystemTime::now());
+        // Nothing can be done about a closed standard error.
+        let _ = std::io::stderr().lock().write_all(out.as_bytes());
+    }
+
     fn render(&self, level: Level, line: &str, held_back: u64, time: SystemTime) -> String {
         let mut out = String::with_capacity(line.len() + 64);
         match self.style {
             Style::Text => {
                 if !self.terminal {
-                    let _ = write!(out, "{} {} ", Timestamp(time), level.as_str());
+                    let _ = write!(out, "{} ", Timestamp(time));
+                    // A problem begins with how bad it is.
+                    if !line.starts_with(level.as_str()) {
+                        let _ = write!(out, "{} ", level.as_str());
+                    }
                 } else if level <= Level::Warn && !line.contains('\n') {
                     let _ = write!(out, "{}: ", level.as_str());
                 }
@@ -138,6 +148,14 @@ impl Log {
     }
 }
 
+/// Says a line that is news even if it reads like the one before.
+pub fn event(level: Level, line: &str) {
+    if level as u8 <= LEVEL.load(Relaxed) {
+        let log = LOG.get_or_init(|| Log::new(Style::Text));
+        log.write(level, line, 0);
+    }
+}
+
 /// Says one line. Line breaks are kept: a problem with its caret is one event.
 pub fn say(level: Level, line: &str) {
     if level as u8 > LEVEL.load(Relaxed) {
@@ -145,9 +163,7 @@ pub fn say(level: Level, line: &str) {
     }
     let log = LOG.get_or_init(|| Log::new(Style::Text));
     if let Some(held_back) = log.admit(level, line, Instant::now()) {
-        let out = log.render(level, line, held_back, SystemTime::now());
-        // Nothing can be done about a closed standard error.
-        let _ = std::io::stderr().lock().write_all(out.as_bytes());
+        log.write(level, line, held_back);
     }
 }
 

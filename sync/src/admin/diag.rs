@@ -52,9 +52,8 @@ pub(super) fn detail(state: &State, key: &str) -> Response {
             })
         })
         .collect();
-    let problems: Vec<&Diagnostic> = (report.diagnostics.iter())
-        .filter(|d| d.object.as_ref().is_some_and(is_it))
-        .collect();
+    let problems: Vec<&Diagnostic> =
+        (report.diagnostics.iter()).filter(|d| d.object.as_ref().is_some_and(is_it)).collect();
     if objects.is_empty() && problems.is_empty() {
         return Response::text(404, "no such object\n");
     }
@@ -243,9 +242,7 @@ fn route(id: &str, domain: &str, group: &ir::Group, member: &ir::Member) -> Valu
 }
 
 fn services(ir: &ir::Ir) -> Vec<Value> {
-    let service = |cluster: &std::sync::Arc<ir::Cluster>| {
-        json!({"name": &*cluster.name, "stats_name": &*cluster.stats_name, "source": cluster.source})
-    };
+    let service = |cluster: &std::sync::Arc<ir::Cluster>| json!({"name": &*cluster.name, "stats_name": &*cluster.stats_name, "source": cluster.source});
     ir.clusters.values().map(service).collect()
 }
 

@@ -131,8 +131,7 @@ impl Usage {
         // ticks, of which Linux has 100 a second for user space.
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-        let ticks =
-            fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+        let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
         let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
         let max_fds = limits
             .lines()

@@ -68,7 +68,11 @@ fn generations_count_what_means_something_new() {
     let built = bench.build(&mapping("one", ""));
     assert!(built.is_new);
     assert_eq!(built.table.generation, Generation(1));
-    assert!(built.problems.iter().all(|p| p.severity > Severity::FailsClosed), "{:?}", built.problems);
+    assert!(
+        built.problems.iter().all(|p| p.severity > Severity::FailsClosed),
+        "{:?}",
+        built.problems
+    );
     let built = bench.build(&format!("# a comment\n{}", mapping("one", "# another")));
     assert!(!built.is_new);
     assert_eq!(built.table.generation, Generation(1));

@@ -4,7 +4,7 @@ use ringway_core::crd::Spec;
 
 use super::*;
 
-fn store() -> Store {
+fn fresh_store() -> Store {
     Store::new(Settings::default(), BTreeMap::new())
 }
 
@@ -47,7 +47,7 @@ fn named(name: &str) -> Ref {
 
 #[test]
 fn an_edit_changes_one_object_and_leaves_the_others() {
-    let mut store = store();
+    let mut store = fresh_store();
     store.read("a.yaml", &(mapping("one", "/1/") + &mapping("two", "/2/")));
     assert_eq!(store.mappings(), ["one=/1/", "two=/2/"]);
     assert_eq!(store.take_changes().len(), 2);
@@ -66,7 +66,7 @@ fn an_edit_changes_one_object_and_leaves_the_others() {
 
 #[test]
 fn a_document_that_breaks_keeps_its_objects_and_its_neighbours_change() {
-    let mut store = store();
+    let mut store = fresh_store();
     store.read("a.yaml", &(mapping("one", "/1/") + &mapping("two", "/2/")));
     let broken = mapping("one", "\"/1/") + &mapping("two", "/two/");
     store.read("a.yaml", &broken);
@@ -85,7 +85,7 @@ fn a_document_that_breaks_keeps_its_objects_and_its_neighbours_change() {
 
 #[test]
 fn a_broken_document_does_not_bring_back_what_moved() {
-    let mut store = store();
+    let mut store = fresh_store();
     store.read("a.yaml", &(mapping("one", "/1/") + &mapping("two", "/2/")));
     store.read("a.yaml", &format!("{}---\n: [\n", mapping("two", "/two/")));
     assert_eq!(store.mappings(), ["one=/1/", "two=/two/"]);
@@ -95,7 +95,7 @@ fn a_broken_document_does_not_bring_back_what_moved() {
 
 #[test]
 fn a_refused_object_keeps_its_last_version() {
-    let mut store = store();
+    let mut store = fresh_store();
     store.read("a.yaml", &mapping("one", "/1/"));
     store.read("a.yaml", &mapping("one", "[1]"));
     assert_eq!(store.mappings(), ["one=/1/"]);
@@ -113,7 +113,7 @@ fn a_refused_guard_is_gone_and_known_to_be_refused() {
              spec:\n  auth_service: {service}\n"
         )
     };
-    let mut store = store();
+    let mut store = fresh_store();
     store.read("auth.yaml", &auth("auth:80"));
     assert_eq!(store.snapshot().of_kind(Kind::AuthService).count(), 1);
     store.read("auth.yaml", &auth("[1]"));
@@ -125,7 +125,7 @@ fn a_refused_guard_is_gone_and_known_to_be_refused() {
 
 #[test]
 fn the_first_of_two_by_path_counts_and_both_places_are_named() {
-    let mut store = store();
+    let mut store = fresh_store();
     store.read("b.yaml", &mapping("one", "/b/"));
     assert_eq!(store.mappings(), ["one=/b/"]);
     store.read("a.yaml", &mapping("one", "/a/"));
@@ -140,7 +140,7 @@ fn the_first_of_two_by_path_counts_and_both_places_are_named() {
 
 #[test]
 fn foreign_kinds_are_counted() {
-    let mut store = store();
+    let mut store = fresh_store();
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: d\n";
     store.read("a.yaml", &format!("{deployment}---\n{deployment}---\nkind: Pod\napiVersion: v1\n"));
     let expected = BTreeMap::from([("apps/v1 Deployment".to_owned(), 2), ("v1 Pod".to_owned(), 1)]);
@@ -156,7 +156,7 @@ fn a_random_history_ends_where_a_fresh_reading_does() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % n
     };
-    let mut store = store();
+    let mut store = fresh_store();
     let mut texts: BTreeMap<String, String> = BTreeMap::new();
     for _ in 0..2000 {
         let path = format!("{}.yaml", random(4));
@@ -170,7 +170,7 @@ fn a_random_history_ends_where_a_fresh_reading_does() {
             .collect();
         store.read(&path, &text);
         texts.insert(path, text);
-        let mut fresh = super::tests::store();
+        let mut fresh = fresh_store();
         for (path, text) in &texts {
             fresh.read(path, text);
         }

@@ -72,5 +72,7 @@ fn a_mistake_has_its_line_and_caret() {
 
 #[test]
 fn a_folder_that_is_not_there_cannot_be_read() {
-    assert!(load(std::path::Path::new("/nonexistent"), Default::default(), Default::default()).is_err());
+    assert!(
+        load(std::path::Path::new("/nonexistent"), Default::default(), Default::default()).is_err()
+    );
 }
