@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::crd::mapping::{AddedHeader, Keepalive};
+use crate::snapshot::Settings;
 
 use super::mapping::Lookup;
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct Facts {
+    pub(crate) settings: Arc<Settings>,
     /// The gateway's own namespace.
     pub(crate) namespace: Arc<str>,
     /// For Mappings that name no resolver.

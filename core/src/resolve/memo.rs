@@ -5,7 +5,6 @@
 //! Invariant: with any memo, [`super::resolve`] gives what it gives with an empty one.
 
 use std::cmp::Ordering;
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -41,8 +40,12 @@ pub struct Memo {
     groups: Map<Arc<str>, Grouped>,
     /// All groups in decision order.
     order: Vec<Arc<Built>>,
-    /// Cluster names that different upstreams claim.
+    /// By Emissary's name of the cluster.
+    claims: Map<Arc<str>, Vec<Claimant>>,
+    /// Names that different upstreams claim: `a-b` and `a.b` have one name.
     disputed: HashSet<Arc<str>, RandomState>,
+    /// Services and their endpoints, as last seen.
+    pub(super) services: Vec<Arc<Object>>,
     pub(super) clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     pub(super) sources: Map<Arc<str>, Source>,
     pub(super) virtual_hosts: Map<Arc<str>, Vec<(Host, Arc<VirtualHost>)>>,
@@ -72,12 +75,11 @@ pub(super) struct Resolved {
     pub(super) problems: Problems,
 }
 
-/// A cluster's endpoints with what they were found from.
+/// What a cluster's endpoints were found from.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) upstream: Arc<Upstream>,
     pub(super) inputs: Vec<Arc<Object>>,
-    pub(super) cluster: Arc<Cluster>,
     pub(super) missing: Option<NoSuchPort>,
 }
 
@@ -95,12 +97,17 @@ pub(super) struct Round<'m> {
     removed: Vec<Arc<Mapping>>,
 }
 
-/// A cluster that some Mapping forwards to, under its final name.
-pub(super) struct Claim {
-    pub(super) name: Arc<str>,
-    pub(super) upstream: Arc<Upstream>,
-    /// The first to ask for it, in load order.
-    pub(super) mapping: Arc<Mapping>,
+/// One of the upstreams that claim a cluster's name.
+#[derive(Debug)]
+struct Claimant {
+    upstream: Arc<Upstream>,
+    mappings: usize,
+}
+
+/// Clusters whose endpoints have to be looked at again.
+pub(super) enum Touched {
+    All,
+    Names(HashSet<Arc<str>, RandomState>),
 }
 
 impl Memo {
@@ -114,6 +121,7 @@ impl Memo {
                     round: self.round,
                     settings: self.settings.take(),
                     ingresses: std::mem::take(&mut self.ingresses),
+                    services: std::mem::take(&mut self.services),
                     ..Self::default()
                 };
                 Arc::clone(self.facts.insert(Arc::new(facts)))
@@ -178,9 +186,9 @@ impl Round<'_> {
         resolved
     }
 
-    /// Ends the round: forgets what is gone, brings groups and their order up to date, and gives
-    /// the clusters that are forwarded to.
-    pub(super) fn finish(self, auth: Option<&Arc<Refusal>>) -> Vec<Claim> {
+    /// Ends the round: forgets what is gone, and brings clusters' names, groups and their order up
+    /// to date.
+    pub(super) fn finish(self, auth: Option<&Arc<Refusal>>) -> Touched {
         let Round { memo, added, mut removed } = self;
         let round = memo.round;
         memo.mappings.retain(|_, known| {
@@ -194,12 +202,11 @@ impl Round<'_> {
             stays
         });
         memo.load(&added, &removed);
-        let (claims, disputed) = memo.claims();
-        let all = memo.auth.as_ref() != auth || memo.disputed != disputed;
+        let (touched, renamed) = memo.claim(&added, &removed);
+        let all = memo.auth.as_ref() != auth || renamed;
         memo.auth = auth.cloned();
-        memo.disputed = disputed;
         memo.regroup(&added, &removed, all);
-        claims
+        if renamed { Touched::All } else { Touched::Names(touched) }
     }
 }
 
@@ -209,55 +216,92 @@ impl Memo {
         &self.order
     }
 
-    fn load(&mut self, added: &[Arc<Mapping>], removed: &[Arc<Mapping>]) {
-        if !removed.is_empty() {
-            let gone: HashSet<usize, RandomState> = removed.iter().map(address).collect();
-            self.loaded.retain(|mapping| !gone.contains(&address(mapping)));
-        }
-        if !added.is_empty() {
-            self.loaded.extend(added.iter().cloned());
-            // The sort takes one run of old ones and one of new ones: it is a merge.
-            self.loaded.sort_by(|a, b| load_order(a, b));
+    /// The upstream behind a cluster's final name, if any Mapping forwards to it.
+    pub(super) fn upstream(&self, name: &Arc<str>) -> Option<&Arc<Upstream>> {
+        let plain = self.claims.get(name).filter(|_| !self.disputed.contains(name));
+        match plain {
+            Some(claimants) => claimants.first().map(|claimant| &claimant.upstream),
+            None => self
+                .disputed
+                .iter()
+                .flat_map(|name| &self.claims[name])
+                .map(|claimant| &claimant.upstream)
+                .find(|upstream| final_name(upstream, &self.disputed) == *name),
         }
     }
 
-    /// Every upstream under its final name. Emissary's names of different upstreams may be the
-    /// same (`a-b` and `a.b`); all that claim such a name get one of their own.
-    fn claims(&self) -> (Vec<Claim>, HashSet<Arc<str>, RandomState>) {
-        let mut first: Map<&str, (&Arc<Upstream>, &Arc<Mapping>)> =
-            Map::with_capacity_and_hasher(self.loaded.len(), RandomState::default());
-        let mut disputed = HashSet::default();
+    /// Final names of all clusters.
+    pub(super) fn cluster_names(&self) -> HashSet<Arc<str>, RandomState> {
+        let claimants = self.claims.values().flatten();
+        claimants.map(|claimant| final_name(&claimant.upstream, &self.disputed)).collect()
+    }
+
+    /// Says of each cluster whose Service lacks its port so, on the first Mapping that forwards to
+    /// it.
+    pub(super) fn report_missing_ports(&self, problems: &mut Problems) {
+        let missing = self.sources.iter().filter(|(_, source)| source.missing.is_some());
+        let mut missing: Map<&Arc<str>, &Source> = missing.collect();
+        if missing.is_empty() {
+            return;
+        }
         for mapping in &self.loaded {
             let Role::Forward { upstream, .. } = &mapping.role else { continue };
-            match first.entry(&upstream.name) {
-                Entry::Vacant(entry) => {
-                    entry.insert((upstream, mapping));
-                }
-                Entry::Occupied(entry) if entry.get().0 != upstream => {
-                    disputed.insert(Arc::clone(&upstream.name));
-                }
-                Entry::Occupied(_) => {}
+            let source = missing.remove(&final_name(upstream, &self.disputed));
+            if let Some(Source { upstream, missing: Some(port), .. }) = source {
+                problems.no_such_port(&mapping.object, &upstream.host, port.port, &port.ports);
             }
         }
-        let claim = |(upstream, mapping): (&Arc<Upstream>, &Arc<Mapping>)| Claim {
-            name: final_name(upstream, &disputed),
-            upstream: Arc::clone(upstream),
-            mapping: Arc::clone(mapping),
+    }
+
+    fn load(&mut self, added: &[Arc<Mapping>], removed: &[Arc<Mapping>]) {
+        let gone = addresses(removed);
+        update(&mut self.loaded, &gone, added.to_vec(), load_order);
+    }
+
+    /// Counts who claims which cluster name; gives the final names that came or went, and whether
+    /// names changed hands, so that every cluster is named anew.
+    fn claim(
+        &mut self,
+        added: &[Arc<Mapping>],
+        removed: &[Arc<Mapping>],
+    ) -> (HashSet<Arc<str>, RandomState>, bool) {
+        let mut touched = HashSet::<Arc<str>, RandomState>::default();
+        let forwards = |mapping: &Arc<Mapping>| match &mapping.role {
+            Role::Forward { upstream, .. } => Some(Arc::clone(upstream)),
+            _ => None,
         };
-        let undisputed = first.into_values().filter(|(u, _)| !disputed.contains(&u.name));
-        let mut claims: Vec<Claim> = undisputed.map(claim).collect();
-        if !disputed.is_empty() {
-            let mut named = HashSet::<Arc<str>, RandomState>::default();
-            for mapping in &self.loaded {
-                let Role::Forward { upstream, .. } = &mapping.role else { continue };
-                if disputed.contains(&upstream.name)
-                    && named.insert(final_name(upstream, &disputed))
-                {
-                    claims.push(claim((upstream, mapping)));
-                }
+        for upstream in removed.iter().filter_map(forwards) {
+            touched.insert(Arc::clone(&upstream.name));
+            let Some(claimants) = self.claims.get_mut(&upstream.name) else { continue };
+            for claimant in claimants.iter_mut().filter(|c| c.upstream == upstream) {
+                claimant.mappings -= 1;
+            }
+            claimants.retain(|claimant| claimant.mappings > 0);
+            if claimants.is_empty() {
+                self.claims.remove(&upstream.name);
             }
         }
-        (claims, disputed)
+        for upstream in added.iter().filter_map(forwards) {
+            touched.insert(Arc::clone(&upstream.name));
+            let claimants = self.claims.entry(Arc::clone(&upstream.name)).or_default();
+            match claimants.iter_mut().find(|c| c.upstream == upstream) {
+                Some(claimant) => claimant.mappings += 1,
+                None => claimants.push(Claimant { upstream, mappings: 1 }),
+            }
+        }
+        let mut renamed = false;
+        for name in &touched {
+            let disputed = self.claims.get(name).is_some_and(|claimants| claimants.len() > 1);
+            let was = self.disputed.contains(name);
+            // All that claim a disputed name get one of their own.
+            renamed |= disputed || was;
+            if disputed {
+                self.disputed.insert(Arc::clone(name));
+            } else if was {
+                self.disputed.remove(name);
+            }
+        }
+        (touched, renamed)
     }
 
     fn regroup(&mut self, added: &[Arc<Mapping>], removed: &[Arc<Mapping>], all: bool) {
@@ -269,7 +313,7 @@ impl Memo {
         if dirty.is_empty() {
             return;
         }
-        let gone: HashSet<usize, RandomState> = removed.iter().map(address).collect();
+        let gone = addresses(removed);
         let mut candidates: Map<Arc<str>, Vec<Arc<Mapping>>> = Map::default();
         let mut replaced: HashSet<usize, RandomState> = HashSet::default();
         for key in &dirty {
@@ -287,7 +331,7 @@ impl Memo {
                 list.push(Arc::clone(mapping));
             }
         }
-        self.order.retain(|built| !replaced.contains(&Arc::as_ptr(built).addr()));
+        let mut fresh = Vec::new();
         for (key, mut candidates) in candidates {
             if candidates.is_empty() {
                 continue;
@@ -295,15 +339,42 @@ impl Memo {
             candidates.sort_by(|a, b| load_order(a, b));
             let name = |upstream: &Arc<Upstream>| final_name(upstream, &self.disputed);
             let built = Arc::new(group::build(&candidates, name, self.auth.as_ref()));
-            self.order.push(Arc::clone(&built));
+            fresh.push(Arc::clone(&built));
             self.groups.insert(key, Grouped { candidates, built });
         }
-        self.order.sort_by(|a, b| group::decide(a, b));
+        update(&mut self.order, &replaced, fresh, group::decide);
     }
 }
 
 fn address<T>(shared: &Arc<T>) -> usize {
     Arc::as_ptr(shared).addr()
+}
+
+fn addresses<T>(shared: &[Arc<T>]) -> HashSet<usize, RandomState> {
+    shared.iter().map(address).collect()
+}
+
+/// Takes what is gone out of a sorted list and puts what is new into its place.
+fn update<T>(
+    list: &mut Vec<Arc<T>>,
+    gone: &HashSet<usize, RandomState>,
+    new: Vec<Arc<T>>,
+    order: impl Fn(&T, &T) -> Ordering,
+) {
+    /// More than these are sorted in together.
+    const FEW: usize = 64;
+    if !gone.is_empty() {
+        list.retain(|item| !gone.contains(&address(item)));
+    }
+    if new.len() > FEW {
+        list.extend(new);
+        list.sort_by(|a, b| order(a, b));
+        return;
+    }
+    for item in new {
+        let at = list.partition_point(|other| order(other, &item) == Ordering::Less);
+        list.insert(at, item);
+    }
 }
 
 fn load_order(a: &Mapping, b: &Mapping) -> Ordering {

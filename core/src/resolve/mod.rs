@@ -24,6 +24,7 @@ mod service;
 mod unenforced;
 mod weight;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ use facts::{Facts, Resolver};
 use host::Host;
 use listener::Listener;
 use mapping::{Labels, Lookup};
-use memo::{Claim, Resolved, Round, Source};
+use memo::{Resolved, Round, Source, Touched};
 
 /// The certificate that serves when there is no Host.
 const FALLBACK_CERTIFICATE: &str = "fallback-self-signed-cert";
@@ -83,9 +84,9 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
         }
     }
     problems.extend(probe::resolve(&module.probes, settings, &facts, &mut round));
-    let claims = round.finish(guards.auth.as_ref());
+    let touched = round.finish(guards.auth.as_ref());
 
-    let clusters = clusters(claims, &services, memo, &mut problems);
+    let clusters = clusters(touched, &services, snapshot, memo, &mut problems);
     for built in memo.order() {
         problems.0.extend_from_slice(&built.problems.0);
     }
@@ -185,6 +186,7 @@ fn facts(
     problems: &mut Problems,
 ) -> Facts {
     let mut facts = Facts {
+        settings: Arc::clone(&snapshot.settings),
         namespace: Arc::clone(&snapshot.settings.namespace),
         default_lookup: match snapshot.settings.service_resolution {
             ServiceResolution::Dns => Lookup::ClusterIp,
@@ -222,47 +224,58 @@ fn facts(
 
 /// Clusters by name; equal ones keep their pointers.
 fn clusters(
-    claims: Vec<Claim>,
+    touched: Touched,
     services: &Services<'_>,
+    snapshot: &Snapshot,
     memo: &mut Memo,
     problems: &mut Problems,
-) -> std::collections::BTreeMap<Arc<str>, Arc<ir::Cluster>> {
-    let mut known = std::mem::take(&mut memo.sources);
-    let mut missing = Vec::new();
-    for Claim { name, upstream, mapping } in claims {
+) -> BTreeMap<Arc<str>, Arc<ir::Cluster>> {
+    let touched = match touched {
+        Touched::Names(names) if !services_changed(snapshot, memo) => names,
+        // Names that are gone are looked at too.
+        _ => {
+            services_changed(snapshot, memo);
+            memo.cluster_names().into_iter().chain(memo.sources.keys().cloned()).collect()
+        }
+    };
+    for name in touched {
+        let Some(upstream) = memo.upstream(&name).cloned() else {
+            memo.sources.remove(&name);
+            memo.clusters.remove(&name);
+            continue;
+        };
         let inputs = services.inputs(&upstream);
         let same = |known: &Source| {
             known.upstream == upstream
                 && known.inputs.len() == inputs.len()
                 && known.inputs.iter().zip(inputs).all(|(a, b)| Arc::ptr_eq(a, b))
         };
-        let source = match known.remove(&name) {
-            Some(known) if same(&known) => known,
-            old => {
-                let (source, missing) = services.source(&upstream);
-                let cluster = cluster(&name, &upstream, source);
-                let cluster = match old {
-                    Some(old) if *old.cluster == cluster => old.cluster,
-                    _ => Arc::new(cluster),
-                };
-                memo.clusters.insert(Arc::clone(&name), Arc::clone(&cluster));
-                let inputs = inputs.iter().map(|o| Arc::clone(o)).collect();
-                Source { upstream, inputs, cluster, missing }
-            }
-        };
-        if let Some(port) = &source.missing {
-            missing.push((mapping, source.upstream.host.clone(), port.clone()));
+        if memo.sources.get(&name).is_some_and(same) {
+            continue;
         }
-        memo.sources.insert(name, source);
+        let (source, missing) = services.source(&upstream);
+        let cluster = cluster(&name, &upstream, source);
+        if memo.clusters.get(&name).is_none_or(|known| **known != cluster) {
+            memo.clusters.insert(Arc::clone(&name), Arc::new(cluster));
+        }
+        let inputs = inputs.iter().map(|object| Arc::clone(object)).collect();
+        memo.sources.insert(name, Source { upstream, inputs, missing });
     }
-    for name in known.keys() {
-        memo.clusters.remove(name);
-    }
-    missing.sort_by(|(a, ..), (b, ..)| a.load_key.cmp(&b.load_key));
-    for (mapping, host, port) in missing {
-        problems.no_such_port(&mapping.object, &host, port.port, &port.ports);
-    }
+    memo.report_missing_ports(problems);
     memo.clusters.clone()
+}
+
+/// Whether any Service, or endpoints of one, is another than in the last round.
+fn services_changed(snapshot: &Snapshot, memo: &mut Memo) -> bool {
+    let kinds = [Kind::Service, Kind::Endpoints, Kind::EndpointSlice];
+    let now = || kinds.into_iter().flat_map(|kind| snapshot.of_kind(kind));
+    let mut known = memo.services.iter();
+    let same = now().all(|object| known.next().is_some_and(|k| Arc::ptr_eq(k, object)));
+    if same && known.next().is_none() {
+        return false;
+    }
+    memo.services = now().cloned().collect();
+    true
 }
 
 fn cluster(
