@@ -4,6 +4,7 @@
 //! gateway, which must answer `<case>.http.yaml`. Also holds `docs/compatibility.md` to the cases.
 
 mod live;
+mod resolved;
 mod rules;
 
 use std::fs;
