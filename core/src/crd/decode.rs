@@ -382,11 +382,13 @@ macro_rules! record {
     (@open $open:ident) => { true };
 }
 
-/// Declares an enum that is written as one of a few words.
+/// Declares an enum that is written as one of a few words; further spellings stand behind a bar.
 macro_rules! choice {
     (
         $(#[$meta:meta])*
-        pub enum $name:ident { $( $(#[$doc:meta])* $variant:ident = $text:literal ),+ $(,)? }
+        pub enum $name:ident {
+            $( $(#[$doc:meta])* $variant:ident = $text:literal $(| $also:literal)* ),+ $(,)?
+        }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -411,7 +413,7 @@ macro_rules! choice {
                     return None;
                 };
                 match text {
-                    $( $text => Some(Self::$variant), )+
+                    $( $text $(| $also)* => Some(Self::$variant), )+
                     _ => {
                         let near = $crate::crd::decode::nearest(text, WORDS.iter().copied());
                         cx.problems.bad_choice(&cx.object, at.to_string(), text, WORDS, near);

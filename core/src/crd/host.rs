@@ -84,7 +84,12 @@ record! {
 }
 
 choice! {
-    pub enum InsecureAction { Redirect = "Redirect", Reject = "Reject", Route = "Route" }
+    /// Emissary reads them in lower case.
+    pub enum InsecureAction {
+        Redirect = "Redirect" | "redirect",
+        Reject = "Reject" | "reject",
+        Route = "Route" | "route",
+    }
 }
 
 record! {

@@ -136,7 +136,7 @@ pub(crate) async fn exchange(
     cx: &Connection<'_>,
     stream: &mut Stream,
     block: &[u8],
-    head: &Head,
+    head: &mut Head,
     scratch: &mut Scratch,
     started: Instant,
 ) -> Outcome {
@@ -145,9 +145,13 @@ pub(crate) async fn exchange(
     worker.slab.listener_add(slot, ListenerCell::RequestsTotal, 1);
     worker.slab.listener_add(slot, ListenerCell::RequestsActive, 1);
     let mut record = Record::new(started);
-    let view = HeadView::new(head, block);
     let serving = worker.view(cx.listener);
     let settings = serving.settings.clone();
+    // Before anything looks at the head: a dropped header must not choose a route either.
+    if settings.headers_with_underscores == Underscores::DropHeader {
+        head.fields.retain(|field| !field.name.of(block).contains(&b'_'));
+    }
+    let view = HeadView::new(head, block);
     let Some(listener) = serving.table.listener(slot) else {
         // No table has had this listener yet: its socket was bound a moment before its table came.
         let reply = Reply::new(503, Flags::NR, "no_configuration", "no configuration").closing();
@@ -193,7 +197,9 @@ pub(crate) async fn exchange(
     let made = forwarded::request_id(u128::from(roll) << 64 | u128::from(worker.random()));
     let kept = view
         .first("x-request-id")
-        .filter(|id| settings.preserve_external_request_id && !id.is_empty());
+        // Envoy: an id from inside is kept, one from outside only where the Module says so.
+        .filter(|_| settings.preserve_external_request_id || !forwarded.edge)
+        .filter(|id| !id.is_empty());
 
     let asked = table::Request {
         head: view,
