@@ -1,3 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The data plane without the sync side: one listener, one route, fixed back ends. For profiles
+//! and experiments.
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

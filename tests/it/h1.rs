@@ -132,7 +132,7 @@ fn malformed_requests_are_refused_and_not_forwarded() {
         ("a coding with a vertical tab", post("Transfer-Encoding: \u{b}chunked"), &[400]),
         ("an unknown expectation", get("Expect: a-miracle"), &[417]),
         ("version 2.0", "GET / HTTP/2.0\r\nHost: a\r\n\r\n".into(), &[505]),
-        ("version 0.9", "GET / HTTP/0.9\r\nHost: a\r\n\r\n".into(), &[505]),
+        ("version 0.9", "GET / HTTP/0.9\r\nHost: a\r\n\r\n".into(), &[400, 505]),
         ("the HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), &[400, 505]),
         ("version 1.0 while it is off", "GET / HTTP/1.0\r\nHost: a\r\n\r\n".into(), &[426]),
         (
@@ -158,14 +158,13 @@ fn malformed_requests_are_refused_and_not_forwarded() {
         let gateway = start(&upstream, "", driver);
         let mut wrong = Vec::new();
         for (name, bytes, statuses) in &cases {
+            let before = upstream.connections();
             match refused(&gateway, bytes) {
                 Ok(status) if statuses.contains(&status) => {}
                 got => wrong.push(format!("{name}: {got:?}, not {statuses:?}")),
             }
-            let forwarded = whole.load(Relaxed);
-            if forwarded > 0 || upstream.connections() > 0 {
+            if whole.swap(0, Relaxed) > 0 || upstream.connections() > before {
                 wrong.push(format!("{name}: it reached the back end"));
-                whole.store(0, Relaxed);
             }
         }
         assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 200, "and still serves");
@@ -617,8 +616,8 @@ fn a_client_that_leaves_frees_the_upstream() {
             Duration::from_secs(5),
             || upstream.connections() > 0,
         );
-        client.stream().shutdown(std::net::Shutdown::Both).unwrap();
-        drop(client);
+        // A reset: a mere end of the stream would be a half-close, and still owed its answer.
+        client.reset();
         left.recv_timeout(Duration::from_secs(5))
             .unwrap_or_else(|_| panic!("still held on {driver}"));
     }

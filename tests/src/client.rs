@@ -159,6 +159,22 @@ impl Client {
         self.reader.stream.shutdown(std::net::Shutdown::Write)
     }
 
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let length = size_of::<libc::linger>() as libc::socklen_t;
+        // SAFETY: an option of a descriptor that we own, from a value that outlives the call.
+        unsafe {
+            libc::setsockopt(
+                self.reader.stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                (&raw const linger).cast(),
+                length,
+            );
+        }
+    }
+
     /// Whether the gateway closes now, without another byte. A reset counts as closing.
     pub fn is_closed(&mut self) -> io::Result<bool> {
         if !self.reader.buffered().is_empty() {

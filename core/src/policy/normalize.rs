@@ -96,14 +96,16 @@ pub fn target<'a>(
     }
     let host = sole_host(view)?;
     let form = Form::of(view)?;
-    // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host, which must be
-    // there and valid all the same.
+    // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host. The client must
+    // have sent the same one (§3.2): a Host that disagrees is somebody's attempt to be two.
     let authority = match (form.authority, host) {
         (None, None) => Text::Kept(&[][..]),
         (None, Some(host)) => normal_authority(host, rules.strip_port, scratch)?,
         (Some(authority), host) => {
-            if let Some(host) = host {
-                Authority::parse(host)?;
+            if let Some(host) = host
+                && !Authority::parse(host)?.agrees(&Authority::parse(authority)?)
+            {
+                return Err(TargetError::BadHost);
             }
             normal_authority(authority, rules.strip_port, scratch)?
         }
@@ -404,6 +406,12 @@ struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
+    /// The same host, and the same port as far as both name one.
+    fn agrees(&self, other: &Self) -> bool {
+        let ports = self.port.zip(other.port);
+        self.host.eq_ignore_ascii_case(other.host) && ports.is_none_or(|(a, b)| a == b)
+    }
+
     /// RFC 3986 §3.2: `uri-host [ ":" port ]` without user information. Percent-encoded hosts and
     /// ports with leading zeros are refused: they would be second spellings.
     fn parse(text: &'a [u8]) -> Result<Self, TargetError> {

@@ -223,7 +223,7 @@ fn one_host_line() {
 
 #[test]
 fn absolute_form() {
-    let get = |target: &str| Sample::get(target).with("host", b"other");
+    let get = |target: &str| Sample::get(target).with("host", b"a.com");
     check_target(get("http://A.com/b"), Ok(("a.com", "/b")));
     check_target(get("HTTPS://a.com:443/b/../c"), Ok(("a.com:443", "/c")));
     check_target(get("http://a.com"), Ok(("a.com", "/")));
@@ -233,6 +233,9 @@ fn absolute_form() {
     check_target(get("http://"), Err(TargetError::BadHost));
     check_target(get("http:///a"), Err(TargetError::BadHost));
     check_target(get("http://u:p@a.com/"), Err(TargetError::BadHost));
+    check_target(get("http://b.com/"), Err(TargetError::BadHost));
+    let port = Sample::get("http://a.com:81/").with("host", b"a.com:82");
+    check_target(port, Err(TargetError::BadHost));
     check_target(Sample::get("http://a.com/"), Err(TargetError::MissingHost));
     check_target(Sample::get("http://a/").with("host", b"@"), Err(TargetError::BadHost));
     check_target(Sample::get("http://a/").http10(), Ok(("a", "/")));
@@ -243,8 +246,8 @@ fn methods() {
     let with =
         |method: &str, target: &str| Sample::new(method, target.as_bytes()).with("host", b"other");
     check_target(with("OPTIONS", "*"), Ok(("other", "*")));
-    check_target(with("OPTIONS", "http://a"), Ok(("a", "*")));
-    check_target(with("OPTIONS", "http://a/"), Ok(("a", "/")));
+    check_target(with("OPTIONS", "http://other"), Ok(("other", "*")));
+    check_target(with("OPTIONS", "http://other/"), Ok(("other", "/")));
     check_target(with("OPTIONS", "*?q"), Err(TargetError::BadTarget));
     check_target(with("GET", "*"), Err(TargetError::BadTarget));
     check_target(with("CONNECT", "a:443"), Err(TargetError::Connect));
