@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringway_core::crd::parse::{File, Options, Parsed, ParsedDocument};
-use ringway_core::crd::source::{self, Diagnostic, Location, Origin, Part};
+use ringway_core::crd::source::{self, Diagnostic, Document, Location, Origin, Part};
 use ringway_core::crd::{Meta, Object};
 use ringway_core::limits;
 use ringway_core::name::{Kind, Ref};
@@ -23,6 +23,8 @@ pub struct Store {
     files: BTreeMap<PathBuf, Entry>,
     /// Who writes each object, first by place.
     claims: HashMap<Ref, Vec<Claim>>,
+    /// Objects that are written more than once.
+    disputed: BTreeSet<Ref>,
     snapshot: Snapshot,
     changes: BTreeMap<Ref, Change>,
 }
@@ -71,27 +73,34 @@ impl Store {
             options,
             files: BTreeMap::new(),
             claims: HashMap::new(),
+            disputed: BTreeSet::new(),
             snapshot: Snapshot::new(settings),
             changes: BTreeMap::new(),
         }
     }
 
-    /// Reads a file's text; only documents that were not read before are parsed.
+    /// Reads a file's text; only documents that were not read before are parsed, and only their
+    /// objects looked at.
     pub fn set_file(&mut self, path: &Path, text: &str) {
         let name = path.to_string_lossy();
         let before = self.files.remove(path).unwrap_or_default();
         let parsed = File::parse(&name, text, &self.options, Some(&before.parsed));
         let kept = kept(&before, &parsed);
-        let mut touched: BTreeSet<Ref> = before.objects().collect();
         let entry = Entry { parsed, kept };
-        touched.extend(entry.objects());
+        let (old, new) = (before.pointers(), entry.pointers());
+        let gone = |document: &Document| !new.contains(&std::ptr::from_ref(document));
+        let come = |document: &Document| !old.contains(&std::ptr::from_ref(document));
+        let mut touched: BTreeSet<Ref> = before.names_in(gone).cloned().collect();
+        touched.extend(entry.names_in(come).cloned());
+        // Objects written twice may only have changed places.
+        touched.extend(self.disputed.iter().cloned());
         self.claim(&name, &entry, &touched);
         self.files.insert(path.to_owned(), entry);
     }
 
     pub fn remove_file(&mut self, path: &Path) {
         if let Some(entry) = self.files.remove(path) {
-            let touched = entry.objects().collect();
+            let touched = entry.names_in(|_| true).cloned().collect();
             self.claim(&path.to_string_lossy(), &Entry::default(), &touched);
         }
     }
@@ -105,15 +114,22 @@ impl Store {
         }
         let file: Arc<str> = file.into();
         for (position, (name, written)) in entry.written().enumerate() {
-            if self.claims.len() >= limits::OBJECTS_MAX && !self.claims.contains_key(&name) {
+            if !touched.contains(name) {
                 continue;
             }
-            let claim = Claim { place: (Arc::clone(&file), position), written };
-            self.claims.entry(name).or_default().push(claim);
+            if self.claims.len() >= limits::OBJECTS_MAX && !self.claims.contains_key(name) {
+                continue;
+            }
+            let claim = Claim { place: (Arc::clone(&file), position), written: written() };
+            self.claims.entry(name.clone()).or_default().push(claim);
         }
         for name in touched {
+            self.disputed.remove(name);
             if let Some(claims) = self.claims.get_mut(name) {
                 claims.sort_by(|a, b| a.place.cmp(&b.place));
+                if claims.len() > 1 {
+                    self.disputed.insert(name.clone());
+                }
             }
             self.settle(name);
         }
@@ -249,29 +265,47 @@ impl Store {
 }
 
 impl Entry {
-    /// What the file writes, in order, kept objects last.
-    fn written(&self) -> impl Iterator<Item = (Ref, Written)> {
-        let found = self.parsed.found().filter_map(|found| match found {
-            Parsed::Object { object, problems } => {
-                let has_errors = problems.iter().any(|p| p.severity == Severity::Error);
-                let object = Arc::clone(object);
-                Some((object.meta.object.clone(), Written::Object { object, has_errors }))
-            }
-            Parsed::Refused { meta, origin, .. } => {
-                let written = Written::Refused { meta: Arc::clone(meta), origin: origin.clone() };
-                Some((meta.object.clone(), written))
-            }
-            Parsed::Malformed(_) | Parsed::Foreign { .. } => None,
-        });
-        let kept = self.kept.iter().map(|object| {
-            let written = Written::Object { object: Arc::clone(object), has_errors: false };
-            (object.meta.object.clone(), written)
-        });
-        found.chain(kept)
+    /// What the file writes, in order, kept objects last; how it is written is made on demand.
+    fn written(&self) -> impl Iterator<Item = (&Ref, impl Fn() -> Written)> {
+        let found =
+            self.parsed.found().filter_map(|found| Some((name_of(found)?, Some(found), None)));
+        let kept = self.kept.iter().map(|object| (&object.meta.object, None, Some(object)));
+        found.chain(kept).map(|(name, found, kept)| {
+            let written = move || match (found, kept) {
+                (Some(Parsed::Refused { meta, origin, .. }), _) => {
+                    Written::Refused { meta: Arc::clone(meta), origin: origin.clone() }
+                }
+                (Some(Parsed::Object { object, problems }), _) => {
+                    let has_errors = problems.iter().any(|p| p.severity == Severity::Error);
+                    Written::Object { object: Arc::clone(object), has_errors }
+                }
+                (_, Some(object)) => {
+                    Written::Object { object: Arc::clone(object), has_errors: false }
+                }
+                _ => unreachable!("only what has a name is written"),
+            };
+            (name, written)
+        })
     }
 
-    fn objects(&self) -> impl Iterator<Item = Ref> {
-        self.written().map(|(name, _)| name)
+    /// The documents as they are now, by address.
+    fn pointers(&self) -> HashSet<*const Document> {
+        self.parsed.documents.iter().map(|parsed| Arc::as_ptr(&parsed.document)).collect()
+    }
+
+    /// Names of the objects in some of the documents, and of all that are kept.
+    fn names_in(&self, wanted: impl Fn(&Document) -> bool) -> impl Iterator<Item = &Ref> {
+        let documents = self.parsed.documents.iter().filter(move |d| wanted(&d.document));
+        let found = documents.flat_map(|document| &document.found).filter_map(name_of);
+        found.chain(self.kept.iter().map(|object| &object.meta.object))
+    }
+}
+
+fn name_of(found: &Parsed) -> Option<&Ref> {
+    match found {
+        Parsed::Object { object, .. } => Some(&object.meta.object),
+        Parsed::Refused { meta, .. } => Some(&meta.object),
+        Parsed::Malformed(_) | Parsed::Foreign { .. } => None,
     }
 }
 
@@ -283,14 +317,7 @@ fn kept(before: &Entry, now: &File) -> Vec<Arc<Object>> {
     }
     let still_there: HashSet<*const ParsedDocument> =
         now.documents.iter().map(Arc::as_ptr).collect();
-    let written: HashSet<&Ref> = now
-        .found()
-        .filter_map(|found| match found {
-            Parsed::Object { object, .. } => Some(&object.meta.object),
-            Parsed::Refused { meta, .. } => Some(&meta.object),
-            Parsed::Malformed(_) | Parsed::Foreign { .. } => None,
-        })
-        .collect();
+    let written: HashSet<&Ref> = now.found().filter_map(name_of).collect();
     let gone = before.parsed.documents.iter().filter(|d| !still_there.contains(&Arc::as_ptr(d)));
     let objects = gone.flat_map(|document| &document.found).filter_map(|found| match found {
         Parsed::Object { object, .. } => Some(object),
