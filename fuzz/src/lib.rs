@@ -4,19 +4,32 @@
 //! seeded mutations of it, in every `cargo test`.
 
 mod h1;
+mod manifests;
+mod route;
 mod segments;
 
 pub use h1::{chunked_body, connection, request_head, response_head};
+pub use manifests::manifests;
+pub use route::route_vs_oracle;
 
-/// A target by its name.
-pub type Target = (&'static str, fn(&[u8]));
+/// One thing to fuzz.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its corpus is `fuzz/corpus/NAME`, its libFuzzer shim `fuzz/targets/NAME.rs`.
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+    /// Mutated inputs that a test run can afford beside the corpus.
+    pub mutations: usize,
+}
 
-/// Every target; its corpus is `fuzz/corpus/NAME`.
+/// Every target, by name.
 pub const TARGETS: &[Target] = &[
-    ("chunked_body", chunked_body),
-    ("connection", connection),
-    ("request_head", request_head),
-    ("response_head", response_head),
+    Target { name: "chunked_body", run: chunked_body, mutations: 50_000 },
+    Target { name: "connection", run: connection, mutations: 50_000 },
+    Target { name: "manifests", run: manifests, mutations: 2_000 },
+    Target { name: "request_head", run: request_head, mutations: 50_000 },
+    Target { name: "response_head", run: response_head, mutations: 50_000 },
+    Target { name: "route_vs_oracle", run: route_vs_oracle, mutations: 300 },
 ];
 
 #[cfg(test)]

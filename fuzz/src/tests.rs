@@ -2,11 +2,8 @@
 #![allow(clippy::unwrap_used)]
 use std::path::Path;
 
-use super::TARGETS;
+use super::{TARGETS, Target};
 use crate::segments::Random;
-
-/// Mutated inputs per target, beside the corpus.
-const MUTATIONS: usize = 50_000;
 
 /// What mutation alone would take long to write.
 const WORDS: &[&[u8]] = &[
@@ -75,14 +72,14 @@ fn run(name: &str, target: fn(&[u8]), input: &[u8]) {
 
 #[test]
 fn every_target_holds_on_its_corpus_and_on_mutations_of_it() {
-    for &(name, target) in TARGETS {
+    for &Target { name, run: target, mutations } in TARGETS {
         let files = corpus(name);
         assert!(files.len() >= 5, "{name} has no corpus");
         for file in &files {
             run(name, target, file);
         }
         let mut random = Random::new(7);
-        for _ in 0..MUTATIONS {
+        for _ in 0..mutations {
             let mut input = files[random.below(files.len())].clone();
             mutate(&mut input, &files, &mut random);
             run(name, target, &input);
@@ -98,6 +95,6 @@ fn every_target_has_a_shim_and_every_shim_a_target() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     shims.sort();
-    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(shims, names);
 }
