@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringway_proxy::LogForm;
 use ringway_proxy::fleet::{Options as FleetOptions, Workers};
@@ -11,6 +12,9 @@ use ringway_sync::log;
 
 use super::{environment, expansions};
 use crate::args::{AccessLog, Environment, IoBackend, Process, Run};
+
+/// The last access-log lines may take this long to be written before the process ends.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
     let environment = environment();
@@ -102,7 +106,10 @@ pub(super) fn serve(
         fleet.workers,
         workers.io_backend()
     ));
-    match gateway::run(options, Arc::new(workers), ready) {
+    let workers = Arc::new(workers);
+    let ended = gateway::run(options, workers.clone(), ready);
+    workers.settle_log(LOG_PATIENCE);
+    match ended {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             log::error(format!("{error:#}"));

@@ -15,7 +15,7 @@ use ringway_core::limits::{
     REQUEST_LINE_BYTES_MAX, STREAM_IDLE_TIMEOUT,
 };
 use ringway_core::observe::metric::{ClusterCell, ListenerCell};
-use ringway_core::policy::format::Flags;
+use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::policy::relay::{self, RequestHead, ResponseHead};
 use ringway_core::policy::rewrite::HostRewrite;
 use ringway_core::policy::timeouts::Timeouts;
@@ -201,8 +201,10 @@ fn write_head(
         underscores: request.settings.headers_with_underscores,
         te_trailers: request.meta.te_trailers,
     };
-    relay::request_head(out, &head, &route.request_headers, || {
-        request.facts(record, None, record.started)
+    // Envoy composes added headers before the rewrite: they say the path that the client asked for.
+    relay::request_head(out, &head, &route.request_headers, || Facts {
+        rewritten_path: None,
+        ..request.facts(record, None, record.started)
     });
 }
 
