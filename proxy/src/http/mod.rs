@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a client's bytes to an answer. The way of a request: [`h1`] receives its head,
-//! [`exchange`] decides what becomes of it, [`forward`] sends it on and brings the answer back,
-//! [`reply`] writes the answers that are ours.
+//! [`exchange`] decides what becomes of it, [`forward`] sends it on ([`upload`]) and brings the
+//! answer back ([`download`]), [`reply`] writes the answers that are ours.
 
+mod download;
 pub(crate) mod exchange;
+mod flow;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod record;
 pub(crate) mod reply;
+mod upload;

@@ -5,6 +5,9 @@ use ringway_core::policy::format::Flags;
 use ringway_core::policy::headers::HeaderEdits;
 use ringway_core::wire::h1::encode;
 
+use super::upload::BodyError;
+use crate::upstream::NoUpstream;
+
 /// One answer of our own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
@@ -80,4 +83,59 @@ pub(crate) fn write(
     if !context.head_only {
         out.extend_from_slice(&reply.body);
     }
+}
+
+/// The upstream's answer cannot be trusted.
+pub(super) fn bad_answer(details: &'static str) -> Reply {
+    let text =
+        "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
+    Reply::new(502, Flags::UPE, details, text)
+}
+
+pub(super) fn body_refused(error: BodyError) -> Reply {
+    match error {
+        BodyError::TooLarge => {
+            Reply::new(413, Flags::NONE, "request_payload_too_large", "Payload Too Large").closing()
+        }
+        BodyError::Framing(error) => {
+            let text = encode::reason(error.status());
+            Reply::new(error.status(), Flags::DPE, error.details(), text).closing()
+        }
+    }
+}
+
+pub(super) fn failure_text(error: NoUpstream) -> &'static str {
+    match error {
+        NoUpstream::NoEndpoint => "",
+        NoUpstream::Refused => "delayed connect error: connection refused",
+        NoUpstream::TimedOut => "connection timeout",
+    }
+}
+
+pub(super) fn unavailable(error: NoUpstream) -> Reply {
+    match error {
+        NoUpstream::NoEndpoint => {
+            Reply::new(503, Flags::UH, "no_healthy_upstream", "no healthy upstream")
+        }
+        NoUpstream::Refused => Reply::new(
+            503,
+            Flags::UF,
+            "upstream_reset_before_response_started{remote_connection_failure}",
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        ),
+        NoUpstream::TimedOut => Reply::new(
+            503,
+            Flags::UF,
+            "upstream_reset_before_response_started{connection_timeout}",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+        ),
+    }
+}
+
+pub(super) fn reset(reason: &str) -> Reply {
+    let text = format!(
+        "upstream connect error or disconnect/reset before headers. reset reason: {reason}"
+    );
+    let details = "upstream_reset_before_response_started{connection_termination}";
+    Reply::new(503, Flags::UC, details, &text)
 }

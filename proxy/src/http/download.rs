@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The answer's way back: its head as soon as it is there, its body as it comes.
+
+use std::time::Instant;
+
+use ringway_core::limits::{
+    BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, INTERIM_RESPONSES_MAX, REQUEST_LINE_BYTES_MAX,
+};
+use ringway_core::policy::format::Flags;
+use ringway_core::policy::relay::{self, ResponseHead};
+use ringway_core::table::Route;
+use ringway_core::wire::h1::body::{Decoder, Step};
+use ringway_core::wire::h1::encode;
+use ringway_core::wire::h1::framing::{self, ResponseMeta};
+use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
+use ringway_core::wire::{Framing, Head, HeadView, Known};
+
+use super::exchange::{Received, Request};
+use super::flow::{Shared, append};
+use super::record::Record;
+use super::reply::{self, Reply};
+use crate::net::socket::Direction;
+use crate::net::stream::{Reader, Writer};
+
+/// How the answer's way to the client ended.
+pub(super) enum Downloaded {
+    /// No byte of an answer came.
+    Silent,
+    /// Something came or failed, but nothing went to the client.
+    Refused(Reply),
+    Answered {
+        reusable: bool,
+        close: bool,
+    },
+    /// The upstream failed after the answer's head had gone out. Where the body's end is the
+    /// connection's, only a reset tells the client.
+    Broken {
+        flag: Flags,
+        reset: bool,
+    },
+    /// The client did not take the answer.
+    Client,
+}
+
+/// The answer's way back.
+pub(super) struct Download<'d, 'a> {
+    pub(super) request: &'d Request<'a>,
+    pub(super) route: &'d Route,
+    pub(super) received: &'d mut Received,
+    pub(super) record: &'d mut Record,
+}
+
+impl Download<'_, '_> {
+    pub(super) async fn run(
+        &mut self,
+        shared: &Shared<'_>,
+        upstream: &mut Reader,
+        client: &mut Writer,
+    ) -> Downloaded {
+        let Received { mut head, block } = std::mem::take(self.received);
+        let buffer = match block.capacity() {
+            0 => shared.worker.buffers.take(),
+            _ => block,
+        };
+        let (received, buffer) =
+            self.receive_head(shared, upstream, client, &mut head, buffer).await;
+        let downloaded = match received {
+            Ok(meta) => {
+                let view = HeadView::new(&head, &buffer);
+                self.relay(shared, upstream, client, meta, view).await
+            }
+            Err(downloaded) => downloaded,
+        };
+        *self.received = Received { head, block: buffer };
+        downloaded
+    }
+
+    /// Receives until a final head is there; forwards interim ones.
+    async fn receive_head(
+        &mut self,
+        shared: &Shared<'_>,
+        upstream: &mut Reader,
+        client: &mut Writer,
+        head: &mut Head,
+        mut buffer: Vec<u8>,
+    ) -> (Result<ResponseMeta, Downloaded>, Vec<u8>) {
+        let worker = shared.worker;
+        buffer.clear();
+        let limits = Limits {
+            head_bytes_max: HEAD_BYTES_MAX,
+            fields_max: HEAD_FIELDS_MAX,
+            request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
+        };
+        let (mut scanned, mut interim) = (0, 0);
+        loop {
+            if !buffer.is_empty() {
+                match parse::response(&buffer, head, &limits, &mut scanned) {
+                    Ok(Parsed::Partial) => {}
+                    Err(error) => return (Err(bad_answer(error.details())), buffer),
+                    Ok(Parsed::Complete) if head.status == 101 => {
+                        // RFC 9110 §15.2.2: nobody asked to switch.
+                        return (Err(bad_answer("http1.unasked_upgrade")), buffer);
+                    }
+                    Ok(Parsed::Complete) if head.status < 200 => {
+                        interim += 1;
+                        if interim > INTERIM_RESPONSES_MAX {
+                            return (Err(bad_answer("http1.too_many_interim")), buffer);
+                        }
+                        if !self.interim(client, HeadView::new(head, &buffer)).await {
+                            return (Err(Downloaded::Client), buffer);
+                        }
+                        buffer.drain(..head.len);
+                        scanned = 0;
+                        continue;
+                    }
+                    Ok(Parsed::Complete) => {
+                        self.record.answered = Some(Instant::now());
+                        let view = HeadView::new(head, &buffer);
+                        let meta = framing::response_meta(view, self.request.is_head());
+                        let meta = meta.map_err(|error| bad_answer(error.details()));
+                        return (meta, buffer);
+                    }
+                }
+                if buffer.len() == buffer.capacity() {
+                    buffer.reserve(BUFFER_BYTES);
+                }
+            }
+            let silent = buffer.is_empty() && interim == 0;
+            let received;
+            (received, buffer) = upstream.recv(buffer).await;
+            match received {
+                Ok(n) if n > 0 => {}
+                _ if shared.upstream.take_fired() => {
+                    return (Err(Downloaded::Refused(self.timed_out(shared))), buffer);
+                }
+                _ if silent => return (Err(Downloaded::Silent), buffer),
+                _ => return (Err(bad_answer("upstream_reset_in_head")), buffer),
+            }
+            if shared.uploaded.get() {
+                shared.arm_upstream(worker.timers.now());
+            }
+        }
+    }
+
+    fn timed_out(&self, shared: &Shared<'_>) -> Reply {
+        let now = shared.worker.timers.now();
+        match shared.deadline.get() {
+            Some(at) if now >= at => {
+                let text = "upstream request timeout";
+                Reply::new(504, Flags::UT, "upstream_response_timeout", text)
+            }
+            // Envoy: 504 once the request is complete, 408 before.
+            _ if shared.uploaded.get() => {
+                Reply::new(504, Flags::SI, "stream_idle_timeout", "stream timeout")
+            }
+            _ => Reply::new(408, Flags::SI, "stream_idle_timeout", "stream timeout").closing(),
+        }
+    }
+
+    /// Forwards an interim answer (RFC 9110 §15.2), except to HTTP/1.0 clients, and except the
+    /// 100 that we have given ourselves.
+    async fn interim(&self, client: &mut Writer, view: HeadView<'_>) -> bool {
+        if self.request.http10() || view.head.status == 100 {
+            return true;
+        }
+        let hop = framing::Hop::of(view);
+        let mut out = Vec::with_capacity(view.head.len);
+        encode::status_line(&mut out, view.head.status, view.target());
+        for (known, name, value) in view.fields().filter(|(k, n, _)| hop.passes(*k, n)) {
+            if known != Known::ContentLength {
+                encode::field(&mut out, name, value);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        client.send(out, 0).await.0.is_ok()
+    }
+
+    /// Sends the head with what is at hand of the body, then the rest as it comes.
+    async fn relay(
+        &mut self,
+        shared: &Shared<'_>,
+        upstream: &mut Reader,
+        client: &mut Writer,
+        meta: ResponseMeta,
+        view: HeadView<'_>,
+    ) -> Downloaded {
+        let worker = shared.worker;
+        let request = self.request;
+        let framing = match meta.framing {
+            Framing::Chunked | Framing::UntilClose if request.http10() => Framing::UntilClose,
+            Framing::UntilClose => Framing::Chunked,
+            same => same,
+        };
+        let close = request.closes() || framing == Framing::UntilClose;
+        self.record.status = view.head.status;
+        self.record.details = "via_upstream";
+        let mut out = worker.buffers.take();
+        self.write_head(view, framing, close, &mut out);
+        let mut body = Content { decoder: Decoder::new(meta.framing), framing };
+        let broken = |flag| Downloaded::Broken { flag, reset: framing == Framing::UntilClose };
+        let mut at_hand = &view.block[view.head.len..];
+        let mut chunk = Vec::new();
+        let mut begun = false;
+        let downloaded = loop {
+            let (taken, complete, content) = match body.encode(at_hand, &mut out) {
+                Ok(encoded) => encoded,
+                Err(error) if !begun => break bad_answer(error.details()),
+                Err(_) => break broken(Flags::UPE),
+            };
+            begun = true;
+            self.record.bytes_sent += content;
+            // RFC 9112 §9.2: bytes after a complete answer belong to no request of ours.
+            let reusable = complete && taken == at_hand.len() && meta.keep_alive;
+            if !out.is_empty() {
+                if shared.uploaded.get() {
+                    let now = worker.timers.now();
+                    shared.arm_client(now, shared.timeouts.idle, Direction::Both);
+                }
+                let result;
+                (result, out) = client.send(out, 0).await;
+                out.clear();
+                if result.is_err() {
+                    break Downloaded::Client;
+                }
+            }
+            if complete {
+                break Downloaded::Answered { reusable, close };
+            }
+            if chunk.capacity() == 0 {
+                chunk = worker.buffers.take();
+            }
+            chunk.clear();
+            if shared.uploaded.get() {
+                shared.arm_upstream(worker.timers.now());
+            }
+            let received;
+            (received, chunk) = upstream.recv(chunk).await;
+            match received {
+                Ok(n) if n > 0 => at_hand = &chunk,
+                Ok(_) if !shared.upstream.take_fired() && body.decoder.finish().is_ok() => {
+                    if framing == Framing::Chunked {
+                        encode::last_chunk(&mut out, b"");
+                        if client.send(std::mem::take(&mut out), 0).await.0.is_err() {
+                            break Downloaded::Client;
+                        }
+                    }
+                    break Downloaded::Answered { reusable: false, close };
+                }
+                _ if shared.deadline.get().is_some_and(|at| worker.timers.now() >= at) => {
+                    break broken(Flags::UT);
+                }
+                _ => break broken(Flags::UC),
+            }
+        };
+        if chunk.capacity() > 0 {
+            worker.buffers.put(chunk);
+        }
+        if out.capacity() > 0 {
+            worker.buffers.put(out);
+        }
+        downloaded
+    }
+
+    fn write_head(&self, view: HeadView<'_>, framing: Framing, close: bool, out: &mut Vec<u8>) {
+        let (request, record) = (self.request, &*self.record);
+        let now = record.answered.unwrap_or(record.started);
+        let service_time = record
+            .sent
+            .filter(|_| !request.settings.suppress_envoy_headers)
+            .map(|sent| now.saturating_duration_since(sent).as_millis() as u64);
+        let bodyless_length = (framing == Framing::None && view.head.status != 204)
+            .then(|| view.known(Known::ContentLength))
+            .flatten()
+            .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        let head = ResponseHead {
+            view,
+            framing,
+            http10: request.http10(),
+            close,
+            server: request.settings.server_name.as_bytes(),
+            date: &request.cx.worker.clock.date(now),
+            service_time_ms: service_time,
+            bodyless_length,
+        };
+        relay::response_head(out, &head, &self.route.response_headers, || {
+            request.facts(record, Some(view), now)
+        });
+    }
+}
+
+/// An answer's body on its way: decoded as it came, framed for the client.
+pub(super) struct Content {
+    decoder: Decoder,
+    framing: Framing,
+}
+
+impl Content {
+    /// Appends what these bytes hold of the body: bytes taken, whether it is complete, bytes of
+    /// content.
+    pub(super) fn encode(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, bool, u64), ParseError> {
+        let (mut at, mut content) = (0, 0);
+        loop {
+            match self.decoder.step(&input[at..])? {
+                Step::Data { skip, len } => {
+                    append(out, self.framing, &input[at + skip..][..len]);
+                    at += skip + len;
+                    content += len as u64;
+                }
+                Step::More { skip } => return Ok((at + skip, false, content)),
+                Step::End { skip } => {
+                    if self.framing == Framing::Chunked {
+                        encode::last_chunk(out, self.decoder.trailers());
+                    }
+                    return Ok((at + skip, true, content));
+                }
+            }
+        }
+    }
+}
+
+fn bad_answer(details: &'static str) -> Downloaded {
+    Downloaded::Refused(reply::bad_answer(details))
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the two directions of an exchange share: who may wait for what until when, and how a body
+//! is framed on its way.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ringway_core::policy::timeouts::Timeouts;
+use ringway_core::wire::Framing;
+use ringway_core::wire::h1::encode;
+
+use crate::net::socket::Direction;
+use crate::net::timer::Timer;
+use crate::worker::Worker;
+
+/// What upload and download tell each other.
+pub(super) struct Shared<'s> {
+    pub(super) worker: &'s Rc<Worker>,
+    pub(super) client: &'s Rc<Timer>,
+    pub(super) upstream: &'s Rc<Timer>,
+    pub(super) timeouts: Timeouts,
+    /// The whole request went upstream.
+    pub(super) uploaded: Cell<bool>,
+    /// When the answer must be complete, in the worker's milliseconds.
+    pub(super) deadline: Cell<Option<u64>>,
+    /// The answer is over: what the client still sends is thrown away.
+    pub(super) discard: Cell<bool>,
+}
+
+impl Shared<'_> {
+    /// The request is complete: the time for the answer starts.
+    pub(super) fn complete(&self, now: Instant) {
+        self.uploaded.set(true);
+        let now = self.worker.timers.at(now);
+        self.deadline.set(self.timeouts.request.map(|t| now + t.as_millis() as u64));
+        self.arm_upstream(now);
+    }
+
+    /// The next operation on the upstream ends by the request's deadline or when nothing moves.
+    pub(super) fn arm_upstream(&self, now: u64) {
+        let left = self.deadline.get().map(|at| Duration::from_millis(at.saturating_sub(now)));
+        let patience = match (left, self.timeouts.idle) {
+            (Some(left), Some(idle)) => left.min(idle),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return self.upstream.disarm(),
+        };
+        self.worker.timers.arm(self.upstream, now, patience, Direction::Both);
+    }
+
+    /// The client must take what we send, or send what we wait for.
+    pub(super) fn arm_client(&self, now: u64, patience: Option<Duration>, direction: Direction) {
+        match patience {
+            Some(patience) => self.worker.timers.arm(self.client, now, patience, direction),
+            None => self.client.disarm(),
+        }
+    }
+}
+
+/// Appends body bytes in this framing.
+pub(super) fn append(out: &mut Vec<u8>, framing: Framing, data: &[u8]) {
+    if framing == Framing::Chunked {
+        encode::chunk_head(out, data.len());
+        out.extend_from_slice(data);
+        encode::chunk_end(out);
+    } else {
+        out.extend_from_slice(data);
+    }
+}

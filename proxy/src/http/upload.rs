@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The request's body on its way upstream, as far as it was not at hand with the head.
+
+use std::time::{Duration, Instant};
+
+use ringway_core::limits::{BODY_PROGRESS_TIMEOUT, STREAM_IDLE_TIMEOUT};
+use ringway_core::wire::Framing;
+use ringway_core::wire::h1::body::{Decoder, Step};
+use ringway_core::wire::h1::encode;
+use ringway_core::wire::h1::parse::ParseError;
+
+use super::flow::{Shared, append};
+use crate::net::socket::Direction;
+use crate::net::stream::{Reader, Writer};
+
+/// What is thrown away of a request's body after its answer was complete; beyond, the connection
+/// is cut.
+const DISCARD_BYTES_MAX: usize = 256 * 1024;
+pub(super) const DISCARD: Duration = Duration::from_millis(1000);
+
+/// A request's body on its way: decoded as it came, framed anew.
+pub(super) struct Body {
+    pub(super) decoder: Decoder,
+    pub(super) framing: Framing,
+    pub(super) max: u64,
+    /// Bytes of content so far.
+    pub(super) seen: u64,
+}
+
+/// How far some received bytes went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) taken: usize,
+    pub(super) complete: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    Framing(ParseError),
+    TooLarge,
+}
+
+impl Body {
+    /// Appends what these bytes hold of the body, framed for the upstream.
+    pub(super) fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Taken, BodyError> {
+        let mut at = 0;
+        loop {
+            match self.decoder.step(&input[at..]).map_err(BodyError::Framing)? {
+                Step::Data { skip, len } => {
+                    let data = &input[at + skip..][..len];
+                    at += skip + len;
+                    self.seen += len as u64;
+                    if self.seen > self.max {
+                        return Err(BodyError::TooLarge);
+                    }
+                    append(out, self.framing, data);
+                }
+                Step::More { skip } => return Ok(Taken { taken: at + skip, complete: false }),
+                Step::End { skip } => {
+                    if self.framing == Framing::Chunked {
+                        encode::last_chunk(out, self.decoder.trailers());
+                    }
+                    return Ok(Taken { taken: at + skip, complete: true });
+                }
+            }
+        }
+    }
+}
+
+/// How sending the request's body ended.
+pub(super) enum Uploaded {
+    /// All of it went upstream; these bytes came after it.
+    Complete {
+        leftover: Vec<u8>,
+    },
+    /// The answer was over first; the rest of the body was thrown away.
+    Discarded {
+        leftover: Vec<u8>,
+    },
+    Refused(BodyError),
+    TimedOut,
+    /// The client went away.
+    Client,
+    /// The upstream takes no more.
+    Upstream,
+    /// The answer was over first, and the client did not stop.
+    Endless,
+}
+
+/// Sends what is at hand, then the rest of the body as it comes.
+pub(super) async fn upload(
+    shared: &Shared<'_>,
+    client: &mut Reader,
+    upstream: &mut Writer,
+    body: &mut Body,
+    mut out: Vec<u8>,
+) -> (Uploaded, Vec<u8>) {
+    let worker = shared.worker;
+    // `timeout_ms: 0` is for streams, which may rest; a Mapping's own idle time-out says how long.
+    let progress = match (shared.timeouts.request, shared.timeouts.idle) {
+        (Some(_), Some(STREAM_IDLE_TIMEOUT)) => Some(BODY_PROGRESS_TIMEOUT),
+        (_, idle) => idle,
+    };
+    let mut chunk = worker.buffers.take();
+    let (mut discarded, mut complete) = (0, false);
+    let uploaded = loop {
+        if !shared.discard.get() {
+            shared.arm_upstream(worker.timers.now());
+            let sent;
+            (sent, out) = upstream.send(out, 0).await;
+            if sent.is_err() && !shared.discard.get() {
+                break Uploaded::Upstream;
+            }
+        }
+        out.clear();
+        if complete {
+            // What is left in `chunk` came after the body.
+            let leftover = std::mem::take(&mut chunk);
+            if shared.discard.get() {
+                break Uploaded::Discarded { leftover };
+            }
+            shared.complete(Instant::now());
+            break Uploaded::Complete { leftover };
+        }
+        if discarded > DISCARD_BYTES_MAX {
+            break Uploaded::Endless;
+        }
+        if !shared.discard.get() {
+            // While the client is waited for, the upstream is not expected to say anything.
+            shared.upstream.disarm();
+            shared.arm_client(worker.timers.now(), progress, Direction::Read);
+        }
+        chunk.clear();
+        let received;
+        (received, chunk) = client.recv(chunk).await;
+        match received {
+            Ok(n) if n > 0 => {}
+            _ if shared.discard.get() => break Uploaded::Endless,
+            _ if shared.client.take_fired() => break Uploaded::TimedOut,
+            _ => break Uploaded::Client,
+        }
+        if shared.discard.get() {
+            discarded += chunk.len();
+        } else {
+            shared.client.disarm();
+        }
+        match body.encode(&chunk, &mut out) {
+            Ok(taken) => {
+                complete = taken.complete;
+                chunk.drain(..taken.taken);
+            }
+            Err(error) => break Uploaded::Refused(error),
+        }
+    };
+    if chunk.capacity() > 0 {
+        worker.buffers.put(chunk);
+    }
+    (uploaded, out)
+}
