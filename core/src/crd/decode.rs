@@ -16,7 +16,7 @@ use crate::problem::Problems;
 /// Where the decoder stands: a chain of borrowed segments, turned into text only for a problem.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
-    parent: Option<&'a At<'a>>,
+    parent: Option<&'a Self>,
     segment: Segment<'a>,
 }
 

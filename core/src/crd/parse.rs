@@ -200,7 +200,7 @@ impl Reader<'_> {
         let name = match metadata.and_then(|metadata| metadata.get("name")) {
             Some(name) if !name.is_null() => name,
             _ => {
-                let span = metadata.map_or(start_of(&node), start_of);
+                let span = metadata.map_or_else(|| start_of(&node), start_of);
                 return self.malformed(origin, span, Mistake::no_name(kind));
             }
         };
