@@ -7,7 +7,6 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::ir::{self, VirtualHost};
-use crate::name::Ref;
 use crate::problem::Problems;
 
 use super::group::Built;
@@ -178,9 +177,9 @@ pub(crate) fn listeners(
 }
 
 /// The oldest is the least: creation, then namespace and name.
-fn age(host: &Host) -> (i64, Option<(&Arc<str>, &Arc<str>)>) {
-    let name = host.object.as_ref().map(|Ref { namespace, name, .. }| (namespace, name));
-    (host.created.unwrap_or(i64::MAX), name)
+fn age(host: &Host) -> (i64, &str, &str) {
+    let name = host.object.as_ref().map_or("", |object| &object.name);
+    (host.created.unwrap_or(i64::MAX), &host.namespace, name)
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ fn named_context(
     let named = |candidate: &&Arc<crd::Object>| &**candidate.meta.name() == name;
     let contexts: Vec<_> = snapshot.of_kind(Kind::TLSContext).filter(named).collect();
     let own = contexts.iter().find(|c| c.meta.namespace() == meta.namespace());
-    let Some(context) = own.or(contexts.first()) else {
+    let Some(context) = own.or_else(|| contexts.first()) else {
         // It may have asked for client certificates.
         problems.unknown_tls_context(object, "spec.tlsContext", name);
         problems.client_certificates_fail_closed(object, "spec.tlsContext");

@@ -244,9 +244,8 @@ fn probes(config: &Config) -> Probes {
 }
 
 fn check_ip(object: &Ref, path: &str, rule: &IpMatch, problems: &mut Problems) {
-    let cidr = match (&rule.peer, &rule.remote) {
-        (Some(cidr), None) | (None, Some(cidr)) => cidr,
-        _ => return problems.peer_or_remote(object, path),
+    let ((Some(cidr), None) | (None, Some(cidr))) = (&rule.peer, &rule.remote) else {
+        return problems.peer_or_remote(object, path);
     };
     let (address, length) = cidr.split_once('/').unwrap_or((cidr, ""));
     let longest = match address.parse() {
