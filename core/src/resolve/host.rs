@@ -103,9 +103,9 @@ pub(crate) fn resolve(
         return None;
     }
     let context = host.tls_context.as_ref().and_then(|c| c.name.as_deref());
-    if context.is_some() && host.tls.is_some() {
+    let conflict = context.is_some() && host.tls.is_some();
+    if conflict {
         problems.exclusive(object, "spec.tls", "tlsContext", "tls");
-        return None;
     }
     let secret = host.tls_secret.as_ref().and_then(|s| {
         let name = s.name.as_deref().filter(|n| !n.is_empty())?;
@@ -119,8 +119,17 @@ pub(crate) fn resolve(
     if let Some(tls) = &host.tls {
         refusal = inline_tls(meta, tls, problems);
     }
-    if let Some(name) = context {
-        refusal = named_context(meta, name, secret, snapshot, problems)?;
+    let mut refused = conflict;
+    let exists = |name| snapshot.of_kind(Kind::TLSContext).any(|c| &**c.meta.name() == name);
+    if let Some(name) = context.filter(|name| !conflict || exists(*name)) {
+        let (asked, fits) = named_context(meta, name, secret, snapshot, problems);
+        refusal = refusal.or(asked);
+        refused |= !fits;
+    }
+    // One that would have asked for client certificates stays and refuses requests: without it a
+    // wider Host would serve its name to everybody.
+    if refused && refusal.is_none() {
+        return None;
     }
     if secret.is_some() || context.is_some() || host.tls.is_some() {
         let path = match (secret.is_some(), context.is_some()) {
@@ -197,40 +206,34 @@ fn client_certificates(
     (required || revocation).then(|| guard::refusal(object))
 }
 
-/// What a TLSContext asks of the Host that names it; `None` where the Host is refused.
+/// What a TLSContext asks of the Host that names it, and whether the two fit together.
 fn named_context(
     meta: &Meta,
     name: &str,
     secret: Option<(&str, Option<&str>)>,
     snapshot: &Snapshot,
     problems: &mut Problems,
-) -> Option<Option<Arc<Refusal>>> {
+) -> (Option<Arc<Refusal>>, bool) {
     let object = &meta.object;
     let named = |candidate: &&Arc<crd::Object>| &**candidate.meta.name() == name;
     let contexts: Vec<_> = snapshot.of_kind(Kind::TLSContext).filter(named).collect();
     let own = contexts.iter().find(|c| c.meta.namespace() == meta.namespace());
-    let Some(context) = own.or_else(|| contexts.first()) else {
+    let context = own.or_else(|| contexts.first());
+    let Some(Spec::TLSContext(spec)) = context.map(|context| &context.spec) else {
         // It may have asked for client certificates.
         problems.unknown_tls_context(object, "spec.tlsContext", name);
         problems.client_certificates_fail_closed(object, "spec.tlsContext");
-        return Some(Some(guard::refusal(object)));
+        return (Some(guard::refusal(object)), true);
     };
-    let Spec::TLSContext(spec) = &context.spec else { return Some(None) };
+    let mut fits = true;
     if let (Some((secret, _)), Some(other)) = (secret, spec.secret.as_deref())
         && secret != other
     {
         problems.context_has_other_secret(object, name, other, secret);
-        return None;
+        fits = false;
     }
-    let required = spec.cert_required == Some(true);
-    let refusal = client_certificates(
-        object,
-        "spec.tlsContext",
-        required,
-        spec.crl_secret.is_some(),
-        problems,
-    );
-    Some(refusal)
+    let (required, revocation) = (spec.cert_required == Some(true), spec.crl_secret.is_some());
+    (client_certificates(object, "spec.tlsContext", required, revocation, problems), fits)
 }
 
 #[cfg(test)]

@@ -122,8 +122,11 @@ fn fields() {
     let (host, problems) = one("hostname: 'foo.*.com'");
     assert!(host.is_none());
     assert_eq!(problems.0[0].reason, "BadHostname");
-    let (host, problems) = one("tlsContext: {name: c}, tls: {sni: x}");
-    assert!(host.is_none());
+    let context =
+        "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {name: c}\nspec: {}\n";
+    let conflict = super::tests::host("h", "tlsContext: {name: c}, tls: {sni: x}");
+    let (ir, problems) = resolved(&[LISTENER, &conflict, context].concat());
+    assert_eq!(ir.listeners, []);
     assert_eq!(problems.0[0].reason, "Conflict");
     let (host, problems) = one("acmeProvider: {authority: 'https://acme'}");
     assert!(host.is_some());
@@ -172,6 +175,14 @@ fn secrets_and_client_certificates() {
     let named = "tlsContext: {name: c}, tlsSecret: {name: s.other}";
     assert!(host_with(named, &(context("cert_required: true") + secret)).0.is_some());
     assert!(host_with(named, &(context("hosts: [foo.com]") + secret)).0.is_none());
+    // Refused for another reason, it still keeps its name from a wider Host.
+    let both = "hostname: a.com, tlsContext: {name: c}, tls: {cert_required: true}";
+    let other = "hostname: a.com, tlsContext: {name: c}, tlsSecret: {name: x}";
+    for (fields, asked) in [(both, ""), (other, "secret: s, cert_required: true")] {
+        let (refusal, problems) = host_with(fields, &context(asked));
+        assert_eq!(refusal.as_deref(), Some(message), "{fields}");
+        assert!(problems.iter().any(|p| p.reason == "Conflict"), "{fields}");
+    }
 }
 
 #[test]
