@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lookups and compilations over the shapes that tables have: nanoseconds per lookup, milliseconds
 //! per compilation, the median of several runs. `cargo bench -p ringway-core`.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+#[allow(clippy::disallowed_types, reason = "control side only, never a worker")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -172,8 +174,8 @@ impl Workers {
     }
 
     #[allow(clippy::disallowed_types, reason = "control side only, never a worker")]
-    fn bound(&self) -> std::sync::MutexGuard<'_, HashMap<ListenerSlot, SocketAddr>> {
-        self.bound.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn bound(&self) -> MutexGuard<'_, HashMap<ListenerSlot, SocketAddr>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

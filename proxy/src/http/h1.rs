@@ -89,7 +89,8 @@ async fn burst(cx: &Connection<'_>, stream: &mut Stream, idle: &Cell<bool>) -> A
             Received::Rest => break After::Rest,
             Received::End => break After::Close,
         };
-        let outcome = exchange::exchange(cx, stream, &buffer, &mut head, &mut scratch, started).await;
+        let outcome =
+            exchange::exchange(cx, stream, &buffer, &mut head, &mut scratch, started).await;
         if outcome.close {
             if outcome.linger || outcome.consumed < buffer.len() {
                 buffer = linger(cx, stream, buffer).await;

@@ -52,7 +52,6 @@ pub(crate) struct Start {
 /// The table that a worker serves now. Requests hold the `Rc`: no shared cache line is touched.
 #[derive(Debug)]
 pub(crate) struct View {
-    #[allow(clippy::disallowed_types, reason = "the table is shared read-only")]
     pub(crate) table: Arc<Table>,
     /// Requests hold these after they let go of the table.
     pub(crate) settings: Local<Settings>,
@@ -63,8 +62,7 @@ pub(crate) struct View {
 /// count that others touch.
 #[derive(Debug)]
 pub(crate) struct Local<T>(
-    #[allow(clippy::redundant_allocation, clippy::disallowed_types, reason = "see the type")]
-    Rc<Arc<T>>,
+    #[allow(clippy::redundant_allocation, reason = "see the type")] Rc<Arc<T>>,
 );
 
 impl<T> Clone for Local<T> {

@@ -55,7 +55,6 @@ pub(crate) struct OpenUpstream {
 }
 
 impl OpenUpstream {
-    #[allow(clippy::disallowed_types, reason = "one clone per connection, none per request")]
     pub(crate) fn new(slab: Arc<Slab>, cluster: ClusterSlot) -> Self {
         slab.cluster_add(cluster, ClusterCell::ConnectionsTotal, 1);
         slab.cluster_add(cluster, ClusterCell::ConnectionsActive, 1);
