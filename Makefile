@@ -19,4 +19,4 @@ bench:
 TARGET ?= request_head
 SECONDS ?= 60
 fuzz:
-	cargo +nightly fuzz run --fuzz-dir fuzz --features libfuzzer $(TARGET) -- -max_total_time=$(SECONDS)
+	fuzz/run $(SECONDS) $(TARGET)

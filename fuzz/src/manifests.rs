@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ringway_core::crd::source::Style;
-use ringway_core::crd::{Diagnostic, File, Object, Options, Parsed};
+use ringway_core::crd::{Diagnostic, File, Options, Parsed};
 use ringway_core::name::Generation;
 use ringway_core::resolve::{Memo, resolve};
 use ringway_core::snapshot::{Settings, Snapshot};
@@ -51,8 +51,7 @@ fn snapshot(file: &File) -> Snapshot {
     for found in file.found() {
         match found {
             Parsed::Object { object, .. } if snapshot.object(&object.meta.object).is_none() => {
-                // A copy has another address, as after a restart.
-                snapshot.insert(Arc::new(Object::clone(object)));
+                snapshot.insert(Arc::clone(object));
             }
             Parsed::Refused { meta, .. } => snapshot.refuse(Arc::clone(meta)),
             _ => {}
