@@ -48,6 +48,8 @@ pub(super) struct Download<'d, 'a> {
     pub(super) route: &'d Route,
     pub(super) received: &'d mut Received,
     pub(super) record: &'d mut Record,
+    /// The request as it was sent: repeated if no answer comes, a free buffer as soon as one does.
+    pub(super) spent: Vec<u8>,
 }
 
 impl Download<'_, '_> {
@@ -194,7 +196,11 @@ impl Download<'_, '_> {
         let close = request.closes() || framing == Framing::UntilClose;
         self.record.status = view.head.status;
         self.record.details = "via_upstream";
-        let mut out = worker.buffers.take();
+        let mut out = match self.spent.capacity() {
+            0 => worker.buffers.take(),
+            _ => std::mem::take(&mut self.spent),
+        };
+        out.clear();
         self.write_head(view, framing, close, &mut out);
         let mut body = Content { decoder: Decoder::new(meta.framing), framing };
         let broken = |flag| Downloaded::Broken { flag, reset: framing == Framing::UntilClose };
@@ -202,6 +208,9 @@ impl Download<'_, '_> {
         let mut chunk = Vec::new();
         let mut begun = false;
         let downloaded = loop {
+            if out.capacity() == 0 {
+                out = worker.buffers.take();
+            }
             let (taken, complete, content) = match body.encode(at_hand, &mut out) {
                 Ok(encoded) => encoded,
                 Err(error) if !begun => break bad_answer(error.details()),
@@ -226,8 +235,11 @@ impl Download<'_, '_> {
             if complete {
                 break Downloaded::Answered { reusable, close };
             }
+            // A download may rest for hours between two chunks: one buffer waits, not two.
             if chunk.capacity() == 0 {
-                chunk = worker.buffers.take();
+                chunk = std::mem::take(&mut out);
+            } else {
+                worker.buffers.put(std::mem::take(&mut out));
             }
             chunk.clear();
             if shared.uploaded.get() {

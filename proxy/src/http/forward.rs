@@ -245,14 +245,17 @@ impl Attempt<'_, '_> {
             route: self.route,
             received: &mut *self.received,
             record: &mut *self.record,
+            spent: Vec::new(),
         };
         if self.complete {
             let now = Instant::now();
             down.record.sent = Some(now);
             shared.complete(now);
-            let (sent, out) = to.send(out, 0).await;
+            let sent;
+            (sent, down.spent) = to.send(out, 0).await;
             // An upstream that stopped reading may have answered already.
             let ended = down.run(&shared, from, &mut self.client.writer).await;
+            let out = std::mem::take(&mut down.spent);
             let ended = match ended {
                 Downloaded::Silent if sent.is_err() => Downloaded::Silent,
                 other => other,
