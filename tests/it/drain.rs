@@ -10,7 +10,7 @@ use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
 
-use super::DRIVERS;
+use super::{DRIVERS, heavy};
 
 fn start(service: std::net::SocketAddr, driver: &'static str, args: &[&str]) -> Gateway {
     let manifests = listener(8080)
@@ -23,6 +23,7 @@ fn start(service: std::net::SocketAddr, driver: &'static str, args: &[&str]) -> 
 
 #[test]
 fn a_drain_under_load_fails_no_request() {
+    let _alone = heavy();
     for driver in DRIVERS {
         let backend = Backend::start().unwrap();
         let mut gateway =

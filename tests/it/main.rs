@@ -5,6 +5,13 @@
 /// Both I/O drivers of the workers. Every test asserts that it got the one it asked for.
 const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
 
+/// Held by tests that load the machine, so that they do not measure each other.
+fn heavy() -> std::sync::MutexGuard<'static, ()> {
+    static HEAVY: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // A failed test before this one is no reason to fail.
+    HEAVY.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 mod drain;
 mod golden;
 mod h1;

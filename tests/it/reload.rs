@@ -11,7 +11,7 @@ use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
 
-use super::DRIVERS;
+use super::{DRIVERS, heavy};
 
 fn start(manifests: &str, driver: &'static str) -> Gateway {
     let options = Options { args: vec!["--access-log=off".into()], ..Options::driver(driver) };
@@ -31,6 +31,7 @@ fn edition(backend: &Backend, n: u64) -> String {
 
 #[test]
 fn edits_under_load_cost_no_request() {
+    let _alone = heavy();
     for driver in DRIVERS {
         let backend = Backend::start().unwrap();
         let gateway = start(&edition(&backend, 0), driver);

@@ -12,7 +12,7 @@ use ringway_tests::head::Reader;
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 
-use super::DRIVERS;
+use super::{DRIVERS, heavy};
 
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
@@ -87,6 +87,7 @@ fn upload(gateway: &Gateway, n: u64) {
 
 #[test]
 fn a_gibibyte_each_way_leaves_memory_flat() {
+    let _alone = heavy();
     for driver in DRIVERS {
         let upstream = sized();
         let gateway = start(&upstream, driver);
@@ -111,6 +112,7 @@ fn a_gibibyte_each_way_leaves_memory_flat() {
 
 #[test]
 fn a_slow_reader_holds_the_writer_back() {
+    let _alone = heavy();
     for driver in DRIVERS {
         let sent = Arc::new(AtomicU64::new(0));
         let counter = sent.clone();

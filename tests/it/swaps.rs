@@ -11,7 +11,7 @@ use ringway_tests::load::{self, Backend, Plan};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::{Client, PATIENCE, wait_until};
 
-use super::DRIVERS;
+use super::{DRIVERS, heavy};
 
 const SWAPS: u64 = 1_000;
 const ROUTES: usize = 10_000;
@@ -29,6 +29,7 @@ fn edition(backend: &Backend, n: u64) -> String {
 
 #[test]
 fn a_thousand_swaps_fail_no_request_and_keep_no_table() {
+    let _alone = heavy();
     raise_descriptors();
     for driver in DRIVERS {
         swaps(driver);

@@ -31,8 +31,8 @@ use crate::rt;
 use state::ClusterState;
 
 /// How long a connection without a request is kept once draining began: what the client has sent
-/// before it heard of it still gets its answer.
-const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
+/// before it heard of it still gets its answer, also from a client on a crowded machine.
+const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(2000);
 
 /// Pause after an accept failed for want of descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
