@@ -111,11 +111,8 @@ pub fn request_head<'f>(
             Known::XEnvoyUpstreamServiceTime | Known::XEnvoyOther => !head.internal,
             _ => false,
         };
-        !ours
-            && hop.passes(known, name)
-            && !edits.drops(name)
-            && !(drop_underscores && name.contains(&b'_'))
-            && !shadows_trusted(name)
+        let folded = drop_underscores && name.contains(&b'_');
+        !ours && !folded && hop.passes(known, name) && !edits.drops(name) && !shadows_trusted(name)
     });
 
     framing_fields(out, head.framing);
@@ -272,3 +269,6 @@ fn address(text: &mut [u8; 46], address: IpAddr) -> &[u8] {
     let left = rest.len();
     &text[..46 - left]
 }
+
+#[cfg(test)]
+mod tests;
