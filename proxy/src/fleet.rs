@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The workers as the rest of the process sees them: started, sent commands, read, drained.
+#![allow(clippy::disallowed_types, reason = "the control side may lock; no worker comes here")]
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -7,7 +8,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-#[allow(clippy::disallowed_types, reason = "control side only, never a worker")]
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -77,7 +77,6 @@ pub struct Workers {
     handles: Vec<Handle>,
     acks: Receiver<Ack>,
     /// Listeners bound now. Only the control side takes this lock.
-    #[allow(clippy::disallowed_types, reason = "control side only, never a worker")]
     bound: Mutex<HashMap<ListenerSlot, SocketAddr>>,
     _log: JoinHandle<()>,
 }
@@ -173,7 +172,6 @@ impl Workers {
         true
     }
 
-    #[allow(clippy::disallowed_types, reason = "control side only, never a worker")]
     fn bound(&self) -> MutexGuard<'_, HashMap<ListenerSlot, SocketAddr>> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
