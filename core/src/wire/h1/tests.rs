@@ -192,7 +192,7 @@ fn a_huge_name_is_refused_and_does_not_panic() {
 /// A parser that starts over at each read looks at these bytes 900 million times.
 #[test]
 fn a_head_that_drips_in_is_bounded_and_not_searched_again() {
-    let endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 70_000]].concat();
+    let mut endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 70_000]].concat();
     let (mut head, mut scanned) = (Head::default(), 0);
     for end in 1..=endless.len() {
         match parse::request(&endless[..end], &mut head, &Limits::default(), &mut scanned) {
@@ -202,8 +202,10 @@ fn a_head_that_drips_in_is_bounded_and_not_searched_again() {
                 return;
             }
         }
-        // Only what is new is looked at: what was searched may change without being noticed.
-        assert_eq!(head.len, if end < 16 { 0 } else { 16 });
+        // A line end among the bytes that were searched is not seen: nobody looks there again.
+        if end == 30_000 {
+            endless[20_000] = b'\n';
+        }
     }
     panic!("an endless head is never refused");
 }
