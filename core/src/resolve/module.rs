@@ -19,32 +19,6 @@ use super::unenforced;
 /// Field paths begin here.
 const AT: &str = "spec.config.";
 
-/// Emissary's default access-log keys.
-const JSON_LOG: [(&str, &str); 22] = [
-    ("start_time", "%START_TIME%"),
-    ("method", "%REQ(:METHOD)%"),
-    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
-    ("protocol", "%PROTOCOL%"),
-    ("response_code", "%RESPONSE_CODE%"),
-    ("response_flags", "%RESPONSE_FLAGS%"),
-    ("bytes_received", "%BYTES_RECEIVED%"),
-    ("bytes_sent", "%BYTES_SENT%"),
-    ("duration", "%DURATION%"),
-    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
-    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
-    ("user_agent", "%REQ(USER-AGENT)%"),
-    ("request_id", "%REQ(X-REQUEST-ID)%"),
-    ("authority", "%REQ(:AUTHORITY)%"),
-    ("upstream_host", "%UPSTREAM_HOST%"),
-    ("upstream_cluster", "%UPSTREAM_CLUSTER%"),
-    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
-    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
-    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
-    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
-    ("istio_policy_status", "%DYNAMIC_METADATA(istio.mixer:status)%"),
-    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
-];
-
 /// What the Module means.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
@@ -161,10 +135,12 @@ fn settings(object: &Ref, config: &Config, problems: &mut Problems) -> Settings 
 /// `None` where the default stays.
 fn access_log(object: &Ref, config: &Config, problems: &mut Problems) -> Option<AccessLog> {
     let path = format!("{AT}envoy_log_format");
-    let json = match config.envoy_log_type {
-        None | Some(LogType::Text) => false,
-        Some(LogType::Json | LogType::TypedJson) => true,
+    let (json, typed) = match config.envoy_log_type {
+        None | Some(LogType::Text) => (false, false),
+        Some(LogType::Json) => (true, false),
+        Some(LogType::TypedJson) => (true, true),
     };
+    let default = || if typed { AccessLog::typed_json() } else { AccessLog::json() };
     let mut parse = |text: &str, path: &str| match Format::parse(text) {
         Ok(format) => Some(format),
         Err(error) => {
@@ -184,19 +160,14 @@ fn access_log(object: &Ref, config: &Config, problems: &mut Problems) -> Option<
             for (key, text) in keys {
                 formats.push((key.as_str().into(), parse(text, &format!("{path}[{key:?}]"))?));
             }
-            Some(AccessLog::Json(formats))
+            Some(if typed { AccessLog::TypedJson(formats) } else { AccessLog::Json(formats) })
         }
-        (true, None | Some(LogFormat::Json(_))) => Some(json_log()),
+        (true, None | Some(LogFormat::Json(_))) => Some(default()),
         (json, Some(_)) => {
             problems.log_format_type(object, &path, if json { "a map" } else { "a string" });
-            json.then(json_log)
+            json.then(default)
         }
     }
-}
-
-fn json_log() -> AccessLog {
-    let parse = |text| Format::parse(text).expect("the default formats are well-formed");
-    AccessLog::Json(JSON_LOG.iter().map(|(key, text)| ((*key).into(), parse(text))).collect())
 }
 
 fn defaults(object: &Ref, config: &Config, problems: &mut Problems) -> Defaults {

@@ -54,7 +54,8 @@ fn access_logs() {
     let AccessLog::Json(keys) = log("envoy_log_type: json") else { panic!() };
     assert_eq!(keys.len(), 22);
     assert_eq!(&*keys[0].0, "start_time");
-    let AccessLog::Json(keys) =
+    assert_eq!(log("envoy_log_type: typed_json"), AccessLog::typed_json());
+    let AccessLog::TypedJson(keys) =
         log("envoy_log_type: typed_json, envoy_log_format: {a: '%PROTOCOL%'}")
     else {
         panic!()
