@@ -646,7 +646,7 @@ fn wrong_types_and_values_refuse_their_object() {
     );
     check_spec(
         "Host",
-        "requestPolicy: {insecure: {action: route}}",
+        "requestPolicy: {insecure: {action: deny}}",
         "error spec.requestPolicy.insecure.action BadValue",
     );
     check_spec("Filter", "{}", "error spec BadValue");
