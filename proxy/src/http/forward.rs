@@ -310,7 +310,9 @@ impl Attempt<'_, '_> {
         let mut outcome = Outcome {
             consumed: self.consumed,
             leftover: None,
-            close: request.closes(),
+            // Decided with the answer's head, once: a drain that begins after it closes nothing that
+            // the client was not told about.
+            close: false,
             linger: false,
         };
         let mut whole = true;
