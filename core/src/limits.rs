@@ -24,6 +24,10 @@ pub const INTERIM_RESPONSES_MAX: usize = 16;
 pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Free buffers that a worker keeps for reuse.
 pub const BUFFER_POOL_MAX: usize = 256;
+/// A buffer for the rest of an answer's body, taken only when bytes are there.
+pub const LARGE_BUFFER_BYTES: usize = 64 * 1024;
+/// Free large buffers that a worker keeps for reuse.
+pub const LARGE_BUFFER_POOL_MAX: usize = 64;
 
 /// A request head must arrive whole within this time of its first byte; beyond: 408.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,4 +112,5 @@ pub const ACCESS_LOG_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(TRAILER_BYTES_MAX <= BUFFER_BYTES);
+const _: () = assert!(2 * BUFFER_BYTES < LARGE_BUFFER_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES);

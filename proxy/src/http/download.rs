@@ -203,74 +203,94 @@ impl Download<'_, '_> {
         out.clear();
         self.write_head(view, framing, close, &mut out);
         let mut body = Content { decoder: Decoder::new(meta.framing), framing };
-        let broken = |flag| Downloaded::Broken { flag, reset: framing == Framing::UntilClose };
-        let mut at_hand = &view.block[view.head.len..];
-        let mut chunk = Vec::new();
-        let mut begun = false;
-        let downloaded = loop {
-            if out.capacity() == 0 {
-                out = worker.buffers.take();
+        let at_hand = &view.block[view.head.len..];
+        let encoded = body.encode(at_hand, &mut out);
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                worker.buffers.put(out);
+                return bad_answer(error.details());
             }
-            let (taken, complete, content) = match body.encode(at_hand, &mut out) {
-                Ok(encoded) => encoded,
-                Err(error) if !begun => break bad_answer(error.details()),
-                Err(_) => break broken(Flags::UPE),
-            };
-            begun = true;
-            self.record.bytes_sent += content;
+        };
+        self.record.bytes_sent += encoded.content;
+        if !self.send(shared, client, out).await {
+            return Downloaded::Client;
+        }
+        if encoded.complete {
             // RFC 9112 §9.2: bytes after a complete answer belong to no request of ours.
-            let reusable = complete && taken == at_hand.len() && meta.keep_alive;
-            if !out.is_empty() {
-                if shared.uploaded.get() {
-                    let now = worker.timers.now();
-                    shared.arm_client(now, shared.timeouts.idle, Direction::Both);
-                }
-                let result;
-                (result, out) = client.send(out, 0).await;
-                out.clear();
-                if result.is_err() {
-                    break Downloaded::Client;
-                }
-            }
-            if complete {
-                break Downloaded::Answered { reusable, close };
-            }
-            // A download may rest for hours between two chunks: one buffer waits, not two.
-            if chunk.capacity() == 0 {
-                chunk = std::mem::take(&mut out);
-            } else {
-                worker.buffers.put(std::mem::take(&mut out));
-            }
-            chunk.clear();
+            let reusable = encoded.taken == at_hand.len() && meta.keep_alive;
+            return Downloaded::Answered { reusable, close };
+        }
+        self.stream(shared, upstream, client, meta, body, close).await
+    }
+
+    /// Sends bytes to the client and returns their buffer to the pool; false: it does not take them.
+    async fn send(&self, shared: &Shared<'_>, client: &mut Writer, out: Vec<u8>) -> bool {
+        if shared.uploaded.get() {
+            let now = shared.worker.timers.now();
+            shared.arm_client(now, shared.timeouts.idle, Direction::Both);
+        }
+        let (sent, out) = client.send(out, 0).await;
+        shared.worker.buffers.put(out);
+        sent.is_ok()
+    }
+
+    /// Sends the rest of the body as it comes.
+    async fn stream(
+        &mut self,
+        shared: &Shared<'_>,
+        upstream: &mut Reader,
+        client: &mut Writer,
+        meta: ResponseMeta,
+        mut body: Content,
+        close: bool,
+    ) -> Downloaded {
+        let worker = shared.worker;
+        let reset = body.framing == Framing::UntilClose;
+        let broken = |flag| Downloaded::Broken { flag, reset };
+        loop {
             if shared.uploaded.get() {
                 shared.arm_upstream(worker.timers.now());
             }
-            let received;
-            (received, chunk) = upstream.recv(chunk).await;
-            match received {
-                Ok(n) if n > 0 => at_hand = &chunk,
+            // A download may rest for hours: nothing is held until the upstream has something.
+            let _ = upstream.readable().await;
+            let (received, mut chunk) = upstream.recv(worker.buffers.take_large()).await;
+            let encoded = match received {
+                Ok(n) if n > 0 && body.passes(meta.framing) => body.measure(&mut chunk),
+                Ok(n) if n > 0 => {
+                    let received = std::mem::replace(&mut chunk, worker.buffers.take());
+                    let encoded = body.encode(&received, &mut chunk);
+                    let clean = encoded.as_ref().is_ok_and(|e| e.taken == received.len());
+                    worker.buffers.put(received);
+                    encoded.map(|encoded| Encoded { clean, ..encoded })
+                }
                 Ok(_) if !shared.upstream.take_fired() && body.decoder.finish().is_ok() => {
-                    if framing == Framing::Chunked {
-                        encode::last_chunk(&mut out, b"");
-                        if client.send(std::mem::take(&mut out), 0).await.0.is_err() {
-                            break Downloaded::Client;
-                        }
+                    if body.framing == Framing::Chunked {
+                        encode::last_chunk(&mut chunk, b"");
                     }
-                    break Downloaded::Answered { reusable: false, close };
+                    Ok(Encoded { complete: true, ..Encoded::default() })
                 }
                 _ if shared.deadline.get().is_some_and(|at| worker.timers.now() >= at) => {
-                    break broken(Flags::UT);
+                    worker.buffers.put(chunk);
+                    return broken(Flags::UT);
                 }
-                _ => break broken(Flags::UC),
+                _ => {
+                    worker.buffers.put(chunk);
+                    return broken(Flags::UC);
+                }
+            };
+            let Ok(encoded) = encoded else {
+                worker.buffers.put(chunk);
+                return broken(Flags::UPE);
+            };
+            self.record.bytes_sent += encoded.content;
+            if !self.send(shared, client, chunk).await {
+                return Downloaded::Client;
             }
-        };
-        if chunk.capacity() > 0 {
-            worker.buffers.put(chunk);
+            if encoded.complete {
+                return Downloaded::Answered { reusable: encoded.clean && meta.keep_alive, close };
+            }
         }
-        if out.capacity() > 0 {
-            worker.buffers.put(out);
-        }
-        downloaded
     }
 
     fn write_head(&self, view: HeadView<'_>, framing: Framing, close: bool, out: &mut Vec<u8>) {
@@ -306,28 +326,59 @@ pub(super) struct Content {
     framing: Framing,
 }
 
+/// What became of some received bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Encoded {
+    /// Of the bytes received.
+    taken: usize,
+    /// Nothing came after the body.
+    clean: bool,
+    complete: bool,
+    /// Bytes of content.
+    content: u64,
+}
+
 impl Content {
-    /// Appends what these bytes hold of the body: bytes taken, whether it is complete, bytes of
-    /// content.
-    pub(super) fn encode(
-        &mut self,
-        input: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(usize, bool, u64), ParseError> {
-        let (mut at, mut content) = (0, 0);
+    /// Whether body bytes go to the client as they come.
+    fn passes(&self, from: Framing) -> bool {
+        from != Framing::Chunked && self.framing != Framing::Chunked
+    }
+
+    /// Cuts the bytes down to what belongs to a body that passes as it comes.
+    fn measure(&mut self, bytes: &mut Vec<u8>) -> Result<Encoded, ParseError> {
+        let mut encoded = Encoded::default();
+        while let Step::Data { skip, len } = self.decoder.step(&bytes[encoded.taken..])? {
+            debug_assert_eq!(skip, 0, "only chunks have bytes between their data");
+            encoded.taken += len;
+        }
+        encoded.content = encoded.taken as u64;
+        encoded.complete = self.decoder.is_done();
+        encoded.clean = encoded.taken == bytes.len();
+        bytes.truncate(encoded.taken);
+        Ok(encoded)
+    }
+
+    /// Appends what these bytes hold of the body.
+    fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Encoded, ParseError> {
+        let mut encoded = Encoded::default();
         loop {
-            match self.decoder.step(&input[at..])? {
+            match self.decoder.step(&input[encoded.taken..])? {
                 Step::Data { skip, len } => {
-                    append(out, self.framing, &input[at + skip..][..len]);
-                    at += skip + len;
-                    content += len as u64;
+                    append(out, self.framing, &input[encoded.taken + skip..][..len]);
+                    encoded.taken += skip + len;
+                    encoded.content += len as u64;
                 }
-                Step::More { skip } => return Ok((at + skip, false, content)),
+                Step::More { skip } => {
+                    encoded.taken += skip;
+                    return Ok(encoded);
+                }
                 Step::End { skip } => {
                     if self.framing == Framing::Chunked {
                         encode::last_chunk(out, self.decoder.trailers());
                     }
-                    return Ok((at + skip, true, content));
+                    encoded.taken += skip;
+                    encoded.complete = true;
+                    return Ok(encoded);
                 }
             }
         }

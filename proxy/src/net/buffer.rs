@@ -4,12 +4,15 @@
 
 use std::cell::RefCell;
 
-use ringway_core::limits::{BUFFER_BYTES, BUFFER_POOL_MAX};
+use ringway_core::limits::{
+    BUFFER_BYTES, BUFFER_POOL_MAX, LARGE_BUFFER_BYTES, LARGE_BUFFER_POOL_MAX,
+};
 
 /// The free buffers of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
+    free_large: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
@@ -18,12 +21,25 @@ impl Buffers {
         self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
+    /// An empty buffer of at least [`LARGE_BUFFER_BYTES`] capacity, for bytes that are there: no
+    /// connection waits with it.
+    pub(crate) fn take_large(&self) -> Vec<u8> {
+        let free = self.free_large.borrow_mut().pop();
+        free.unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER_BYTES))
+    }
+
     /// Returns a buffer. One that grew far beyond its size is freed: a large head is no reason to
     /// keep large buffers.
     pub(crate) fn put(&self, mut buffer: Vec<u8>) {
-        let capacity = buffer.capacity();
-        let mut free = self.free.borrow_mut();
-        if (BUFFER_BYTES..=2 * BUFFER_BYTES).contains(&capacity) && free.len() < BUFFER_POOL_MAX {
+        let (free, max) = match buffer.capacity() {
+            n if (BUFFER_BYTES..=2 * BUFFER_BYTES).contains(&n) => (&self.free, BUFFER_POOL_MAX),
+            n if (LARGE_BUFFER_BYTES..=2 * LARGE_BUFFER_BYTES).contains(&n) => {
+                (&self.free_large, LARGE_BUFFER_POOL_MAX)
+            }
+            _ => return,
+        };
+        let mut free = free.borrow_mut();
+        if free.len() < max {
             buffer.clear();
             free.push(buffer);
         }
