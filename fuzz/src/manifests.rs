@@ -109,7 +109,8 @@ fn edit(text: &str, random: &mut Random) -> String {
     lines.concat()
 }
 
-/// Where some requests go that the text itself suggests.
+/// Where some requests go that the text itself suggests; sorted, for listeners stand in the order
+/// of their slots, which depends on what was there before.
 fn answers(table: &Table, text: &str) -> Vec<String> {
     let block = b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-proto: https\r\n\r\n";
     let mut head = Head::default();
@@ -132,5 +133,6 @@ fn answers(table: &Table, text: &str) -> Vec<String> {
             }
         }
     }
+    answers.sort();
     answers
 }
