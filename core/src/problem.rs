@@ -295,7 +295,7 @@ impl Problems {
     }
 
     pub(crate) fn stack_not_served(&mut self, object: &Ref) {
-        let message = "only HTTP over TCP is served yet: this Listener is accepted and not bound";
+        let message = "only HTTP over TCP without PROXY is served yet: this Listener is accepted and not bound";
         self.say(object, "", (Severity::Warning, "NotServedYet"), message.into(), None);
     }
 

@@ -39,9 +39,12 @@ impl Listener {
         namespace && selects(&self.binding.labels, &host.labels, strict)
     }
 
-    /// Whether HTTP over TCP is spoken, the one thing served so far.
+    /// Whether HTTP over TCP is spoken, the one thing served so far. A Listener that declares PROXY
+    /// must not take a client's own bytes for what its load balancer says.
     pub(crate) fn is_served(&self) -> bool {
-        self.stack.contains(&Protocol::Http) && self.stack.last() == Some(&Protocol::Tcp)
+        self.stack.contains(&Protocol::Http)
+            && self.stack.last() == Some(&Protocol::Tcp)
+            && !self.stack.contains(&Protocol::Proxy)
     }
 
     /// TCP and UDP may share an address.
