@@ -3,7 +3,7 @@
 
 use super::super::tests::{mapping, reasons, resolved, settings, snapshot_of};
 use super::super::{Memo, resolve};
-use crate::ir::Protocol::{self, Http, Proxy, Tcp, Tls};
+use crate::ir::Protocol::{self, Http, Tcp, Tls};
 use crate::problem::Severity;
 use crate::snapshot::Settings;
 
@@ -27,9 +27,6 @@ fn stack(protocol: &str, expected: &[Protocol], stats_prefix: &str) {
 fn stacks() {
     stack("protocol: HTTP", &[Http, Tcp], "ingress_http");
     stack("protocol: HTTPS", &[Tls, Http, Tcp], "ingress_https");
-    stack("protocol: HTTPPROXY", &[Proxy, Http, Tcp], "ingress_http");
-    stack("protocol: HTTPSPROXY", &[Proxy, Tls, Http, Tcp], "ingress_https");
-    stack("protocolStack: [PROXY, HTTP, TCP]", &[Proxy, Http, Tcp], "ingress_http");
     stack("protocolStack: [HTTP, TCP], protocol: HTTPS", &[Http, Tcp], "ingress_http");
     stack("protocol: HTTP, statsPrefix: mine", &[Http, Tcp], "mine");
 }
@@ -53,8 +50,15 @@ fn refusals() {
 }
 
 #[test]
-fn stacks_without_http_are_not_served_yet() {
-    for protocol in ["protocol: TCP", "protocol: TLS", "protocolStack: [TLS, HTTP, UDP]"] {
+fn stacks_without_http_or_with_proxy_are_not_served_yet() {
+    for protocol in [
+        "protocol: TCP",
+        "protocol: TLS",
+        "protocolStack: [TLS, HTTP, UDP]",
+        "protocol: HTTPPROXY",
+        "protocol: HTTPSPROXY",
+        "protocolStack: [PROXY, HTTP, TCP]",
+    ] {
         let (ir, problems) = resolved(&listener("l", &format!("port: 1, {protocol}, {ALL}")));
         assert_eq!(ir.listeners, []);
         assert_eq!(reasons(&problems), [("l", Severity::Warning, "NotServedYet")], "{protocol}");
