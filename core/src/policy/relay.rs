@@ -9,7 +9,6 @@ use std::net::IpAddr;
 
 use super::format::Facts;
 use super::headers::HeaderEdits;
-use crate::ir::settings::Underscores;
 use crate::wire::h1::encode;
 use crate::wire::h1::framing::Hop;
 use crate::wire::{Framing, HeadView, Known};
@@ -36,32 +35,39 @@ pub struct RequestHead<'a> {
     /// The route's time-out, for `x-envoy-expected-rq-timeout-ms`.
     pub timeout_ms: Option<u64>,
     pub suppress_envoy_headers: bool,
-    pub underscores: Underscores,
     /// The client takes trailers: `TE: trailers` passes.
     pub te_trailers: bool,
 }
 
-/// Copies the runs of field lines for which `passes` holds, in order.
+/// Copies the field lines for which `passes` holds, in order.
 fn copy_fields(
     out: &mut Vec<u8>,
     view: HeadView<'_>,
     mut passes: impl FnMut(Known, &[u8]) -> bool,
 ) {
     let block = view.block;
-    // A run is the bytes from the name of its first line to the value of its last; the lines
-    // between are separated by their own CRLFs.
-    let mut run: Option<(usize, usize)> = None;
+    // A run is the bytes from the name of its first line to the value of its last. Only a line
+    // that stands right behind it, a CRLF between them, makes it longer: whatever else lies between
+    // two fields of the head (a field that was taken out of it) does not pass.
+    let mut run = 0..0;
     for field in &view.head.fields {
-        if passes(field.known, field.name.of(block)) {
-            let start = run.map_or(field.name.start as usize, |(start, _)| start);
-            run = Some((start, field.value.end as usize));
-        } else if let Some((start, end)) = run.take() {
-            out.extend_from_slice(&block[start..end]);
-            out.extend_from_slice(b"\r\n");
+        if !passes(field.known, field.name.of(block)) {
+            continue;
+        }
+        let (start, end) = (field.name.start as usize, field.value.end as usize);
+        if block.get(run.end..start) == Some(b"\r\n") {
+            run.end = end;
+        } else {
+            copy_run(out, &block[run]);
+            run = start..end;
         }
     }
-    if let Some((start, end)) = run {
-        out.extend_from_slice(&block[start..end]);
+    copy_run(out, &block[run]);
+}
+
+fn copy_run(out: &mut Vec<u8>, run: &[u8]) {
+    if !run.is_empty() {
+        out.extend_from_slice(run);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -93,7 +99,6 @@ pub fn request_head<'f>(
     encode::field(out, b"host", head.host);
 
     let hop = Hop::of(view);
-    let drop_underscores = head.underscores == Underscores::DropHeader;
     copy_fields(out, view, |known, name| {
         let ours = match known {
             Known::Host
@@ -111,8 +116,7 @@ pub fn request_head<'f>(
             Known::XEnvoyUpstreamServiceTime | Known::XEnvoyOther => !head.internal,
             _ => false,
         };
-        let folded = drop_underscores && name.contains(&b'_');
-        !ours && !folded && hop.passes(known, name) && !edits.drops(name) && !shadows_trusted(name)
+        !ours && hop.passes(known, name) && !edits.drops(name) && !shadows_trusted(name)
     });
 
     framing_fields(out, head.framing);

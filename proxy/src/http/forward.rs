@@ -186,7 +186,6 @@ fn write_head(
         edge: request.forwarded.edge,
         timeout_ms: action.timeouts.request.map(|t| t.as_millis() as u64),
         suppress_envoy_headers: request.settings.suppress_envoy_headers,
-        underscores: request.settings.headers_with_underscores,
         te_trailers: request.meta.te_trailers,
     };
     // Envoy composes added headers before the rewrite: they say the path that the client asked for.
