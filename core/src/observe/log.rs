@@ -96,6 +96,15 @@ fn write_object(
     out.push(b'}');
 }
 
+/// Appends a JSON string with its quotes. What is not UTF-8 becomes U+FFFD.
+pub fn push_json_string(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let start = out.len();
+    out.extend_from_slice(text);
+    escape_json(out, start);
+    out.push(b'"');
+}
+
 /// Makes what was appended from `start` on the inside of a JSON string (RFC 8259 §7). What is not
 /// UTF-8 becomes U+FFFD.
 fn escape_json(out: &mut Vec<u8>, start: usize) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ringway_core::ir::settings::Underscores;
 use ringway_core::ir::{Refusal, Settings};
+use ringway_core::observe::log::push_json_string;
 use ringway_core::observe::metric::{ListenerCell, WorkerCell};
 use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::policy::forwarded::{self, Forwarded};
@@ -482,29 +483,12 @@ fn too_large_reply() -> Reply {
 
 /// Emissary's answer where a guard cannot be enforced: fail closed, say so.
 fn guarded(refusal: &Refusal, request_id: &[u8]) -> Reply {
-    let body = format!(
-        "{{\"message\":{},\"request_id\":{},\"status_code\":500}}",
-        json_string(&refusal.message),
-        json_string(&String::from_utf8_lossy(request_id)),
-    );
-    Reply { json: true, ..Reply::new(500, Flags::UAEX, "guard_not_enforced", &body) }
-}
-
-fn json_string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    let mut body = b"{\"message\":".to_vec();
+    push_json_string(refusal.message.as_bytes(), &mut body);
+    body.extend_from_slice(b",\"request_id\":");
+    push_json_string(request_id, &mut body);
+    body.extend_from_slice(b",\"status_code\":500}");
+    Reply { json: true, body, ..Reply::new(500, Flags::UAEX, "guard_not_enforced", "") }
 }
 
 fn not_found(request: &Request<'_>) -> Reply {
