@@ -104,6 +104,8 @@ fn measure(
         stack: vec![ir::Protocol::Http, ir::Protocol::Tcp],
         security: ir::SecurityModel::Xfp,
         l7_depth: 0,
+        tls: Vec::new(),
+        tcp: None,
         virtual_hosts: virtual_hosts.collect(),
     });
 
@@ -177,6 +179,9 @@ fn group(ir: &mut Ir, i: usize, matcher: Matcher) -> ir::Group {
         path: PathRewrite::Keep,
         host: HostRewrite::Keep,
         timeouts: Timeouts { request: None, idle: None },
+        upgrades: Vec::new(),
+        hash: None,
+        shadow: None,
     };
     let route = ir::Route {
         object: Ref::new(Kind::Mapping, "default", format!("m{i}")),
@@ -197,6 +202,7 @@ fn upstream(name: &Arc<str>) -> ir::Cluster {
         source: ir::EndpointSource::Static(Vec::new()),
         host: Arc::clone(name),
         transport: ir::Transport::Cleartext,
+        balancer: Default::default(),
         connect_timeout: None,
         idle_timeout: None,
         max_lifetime: None,

@@ -13,6 +13,8 @@ pub mod problem;
 pub mod crd;
 pub mod snapshot;
 
+pub mod tls;
+
 pub mod ir;
 pub mod resolve;
 pub mod status;

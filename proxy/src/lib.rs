@@ -7,6 +7,7 @@ mod rt;
 mod net;
 mod worker;
 
+mod connection;
 mod http;
 mod upstream;
 

@@ -13,11 +13,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::name::Ref;
+use crate::policy::balance::{Balancer, HashKey};
 use crate::policy::headers::HeaderEdits;
 use crate::policy::pattern::Pattern;
 use crate::policy::redirect::Redirect;
 use crate::policy::rewrite::{HostRewrite, PathRewrite};
 use crate::policy::timeouts::{Timeouts, ms};
+use crate::tls;
 
 pub mod settings;
 
@@ -47,8 +49,53 @@ pub struct Listener {
     pub security: SecurityModel,
     /// Trusted L7 proxies in front.
     pub l7_depth: u32,
+    /// What becomes of TLS connections by their server name, most specific first; none where the
+    /// stack has no TLS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tls: Vec<Arc<TlsChain>>,
+    /// Where cleartext connections go that are not HTTP: a TCPMapping without `host` takes the
+    /// whole port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Arc<TcpRoute>>,
     /// Most specific domain first.
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
+}
+
+/// What becomes of TLS connections for one server name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsChain {
+    /// `foo.com`, `*.foo.com`, `foo.*`, `*` (also for clients that send none); lower case, no port.
+    pub server_name: Arc<str>,
+    /// The Host or TCPMapping that it comes from; `None` for the fallback certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<Ref>,
+    /// `None` where there is no usable certificate: handshakes for the name are refused, and no
+    /// wider name takes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub termination: Option<Arc<tls::Server>>,
+    /// Where the decrypted bytes go; `None`: they are HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Arc<TcpRoute>>,
+}
+
+/// TCPMappings of one address, port and host: they share its connections by weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TcpRoute {
+    /// At least one; as in a [`Group`], but what the weights leave over goes to the last.
+    pub members: Vec<TcpMember>,
+}
+
+/// One TCPMapping's share: rolls in `[from, to)` of 0..100.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TcpMember {
+    pub from: u32,
+    pub to: u32,
+    pub object: Ref,
+    /// Name in [`Ir::clusters`].
+    pub cluster: Arc<str>,
+    /// No bytes either way for this long end the tunnel.
+    #[serde(serialize_with = "ms")]
+    pub idle_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -230,6 +277,26 @@ pub struct Forward {
     pub path: PathRewrite,
     pub host: HostRewrite,
     pub timeouts: Timeouts,
+    /// Protocols that a client may upgrade to, lower case. Emissary: `allow_upgrade`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<Box<str>>,
+    /// What a hashing balancer goes by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<HashKey>,
+    /// Who gets a copy of each request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// A Mapping with `shadow: true`: its cluster gets copies, its answers are thrown away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shadow {
+    /// The Mapping.
+    pub object: Ref,
+    /// Name in [`Ir::clusters`].
+    pub cluster: Arc<str>,
+    /// Share of requests that are copied, in percent.
+    pub percent: u32,
 }
 
 /// Why requests are refused with Emissary's 500 JSON: the text of its `message`.
@@ -275,6 +342,8 @@ pub struct Cluster {
     /// What `auto_host_rewrite` writes, and the Host of requests that we make ourselves.
     pub host: Arc<str>,
     pub transport: Transport,
+    #[serde(skip_serializing_if = "Balancer::is_default")]
+    pub balancer: Balancer,
     #[serde(serialize_with = "ms")]
     pub connect_timeout: Option<Duration>,
     #[serde(serialize_with = "ms", skip_serializing_if = "Option::is_none")]
@@ -297,12 +366,13 @@ pub enum EndpointSource {
     Service { namespace: Arc<str>, name: Arc<str>, endpoints: Vec<SocketAddr> },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
     Cleartext,
-    /// TLS origination: not served yet, requests get 503 `UF` rather than cleartext.
-    Tls,
+    /// TLS origination; without a configuration (its context cannot be used) requests get 503 `UF`
+    /// rather than cleartext.
+    Tls(Option<Arc<tls::Client>>),
     /// HTTP/2 (`grpc: true`): not served yet, requests get 503 `UF`.
     Http2,
 }

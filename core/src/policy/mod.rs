@@ -2,6 +2,7 @@
 //! Decisions: (configuration, state, input, now) → decision. Values that `ir` and `table` share
 //! (patterns, header edits, rewrites, redirects, time-outs) live here once.
 
+pub mod balance;
 pub mod format;
 pub mod forwarded;
 pub mod headers;

@@ -158,6 +158,8 @@ pub(crate) fn listeners(
             stack: listener.stack.clone(),
             security: listener.security,
             l7_depth: listener.l7_depth,
+            tls: Vec::new(),
+            tcp: None,
             virtual_hosts: chosen.into_iter().cloned().collect(),
         });
     }

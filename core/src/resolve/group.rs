@@ -161,6 +161,9 @@ impl<'a> Shared<'a> {
                     path: self.regex_rewrite.unwrap_or(path).clone(),
                     host: host.clone(),
                     timeouts: *timeouts,
+                    upgrades: Vec::new(),
+                    hash: None,
+                    shadow: None,
                 };
                 let edits = (self.request.clone(), self.response.clone());
                 (ir::Action::Forward(forward), edits)

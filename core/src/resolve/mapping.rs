@@ -530,7 +530,7 @@ impl Context<'_> {
         let tls = self.tls(&service);
         let originates = tls.is_some();
         let transport = match (originates, mapping.grpc.unwrap_or(false)) {
-            (true, _) => Transport::Tls,
+            (true, _) => Transport::Tls(None),
             (false, true) => Transport::Http2,
             (false, false) => Transport::Cleartext,
         };

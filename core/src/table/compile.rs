@@ -13,8 +13,8 @@ use super::host::{Domain, DomainIndex};
 use super::path::{self, Candidate, PathIndex};
 use super::slot::Slots;
 use super::{
-    Action, Cluster, CompileError, Forward, Group, Hosts, Listener, Member, Route, Table,
-    VirtualHost,
+    Action, Chains, Cluster, CompileError, Forward, Group, Hosts, Listener, Member, Route, Shadow,
+    Table, TcpMember, TcpRoute, TlsChain, VirtualHost,
 };
 use crate::ir::{self, AuthorityMatch, Ir, PathMatch};
 use crate::name::{ClusterSlot, Generation};
@@ -146,6 +146,16 @@ impl Compiler<'_> {
         listener: &ir::Listener,
         guards: &[ir::Guard],
     ) -> Result<Listener, CompileError> {
+        let mut chains = Chains::default();
+        for source in &listener.tls {
+            let chain = Arc::new(TlsChain {
+                server_name: Arc::clone(&source.server_name),
+                object: source.object.clone(),
+                termination: source.termination.clone(),
+                tcp: source.tcp.as_deref().map(|tcp| self.tcp(tcp)).transpose()?,
+            });
+            chains.0.or_insert_with(Domain::parse(&source.server_name), || chain);
+        }
         let mut hosts = Hosts::default();
         for source in &listener.virtual_hosts {
             let host = self.host(source)?;
@@ -157,12 +167,28 @@ impl Compiler<'_> {
             object: listener.object.clone(),
             address: listener.address,
             stats_prefix: Arc::clone(&listener.stats_prefix),
-            tls: listener.stack.contains(&ir::Protocol::Tls),
+            stack: listener.stack.clone(),
+            chains,
+            tcp: listener.tcp.as_deref().map(|tcp| self.tcp(tcp)).transpose()?,
             security: listener.security,
             l7_depth: listener.l7_depth,
             guards: guards.to_vec(),
             hosts,
         })
+    }
+
+    fn tcp(&self, source: &ir::TcpRoute) -> Result<Arc<TcpRoute>, CompileError> {
+        let member = |member: &ir::TcpMember| {
+            Ok(TcpMember {
+                from: member.from,
+                to: member.to,
+                object: member.object.clone(),
+                cluster: self.cluster(&member.cluster)?,
+                idle_timeout: member.idle_timeout,
+            })
+        };
+        let members = source.members.iter().map(member).collect::<Result<_, _>>()?;
+        Ok(Arc::new(TcpRoute { members }))
     }
 
     fn host(&mut self, source: &Arc<ir::VirtualHost>) -> Result<Arc<VirtualHost>, CompileError> {
@@ -223,6 +249,16 @@ impl Compiler<'_> {
                     path: forward.path.clone(),
                     host: forward.host.clone(),
                     timeouts: forward.timeouts,
+                    upgrades: forward.upgrades.clone(),
+                    hash: forward.hash.clone(),
+                    shadow: match &forward.shadow {
+                        None => None,
+                        Some(shadow) => Some(Shadow {
+                            object: shadow.object.clone(),
+                            cluster: self.cluster(&shadow.cluster)?,
+                            percent: shadow.percent,
+                        }),
+                    },
                 }),
             },
             refusal: route.refusal.clone(),
@@ -244,7 +280,11 @@ impl Compiler<'_> {
 fn goes_to(clusters: &HashSet<ClusterSlot, FixedState>, group: &Group) -> bool {
     !clusters.is_empty()
         && group.members.iter().any(|member| match &member.route.action {
-            Action::Forward(forward) => clusters.contains(&forward.cluster.slot),
+            Action::Forward(forward) => {
+                let shadow = forward.shadow.as_ref().map(|shadow| shadow.cluster.slot);
+                clusters.contains(&forward.cluster.slot)
+                    || shadow.is_some_and(|slot| clusters.contains(&slot))
+            }
             Action::Redirect(_) => false,
         })
 }

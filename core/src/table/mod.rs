@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::ir::{self, GuardScope};
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
+use crate::policy::balance::HashKey;
 use crate::policy::headers::HeaderEdits;
 use crate::policy::redirect::Redirect;
 use crate::policy::rewrite::{HostRewrite, PathRewrite};
@@ -82,8 +83,11 @@ pub struct Listener {
     pub object: Ref,
     pub address: SocketAddr,
     pub stats_prefix: Arc<str>,
-    /// The stack has TLS in it: a ClientHello is legitimate (though closed and counted for now).
-    pub tls: bool,
+    /// Listener filters and codecs in order.
+    pub stack: Vec<ir::Protocol>,
+    pub chains: Chains,
+    /// Where cleartext connections go that are not HTTP.
+    pub tcp: Option<Arc<TcpRoute>>,
     pub security: ir::SecurityModel,
     pub l7_depth: u32,
     pub guards: Vec<ir::Guard>,
@@ -98,6 +102,50 @@ pub struct Hosts(DomainIndex<Arc<VirtualHost>>);
 impl Default for Hosts {
     fn default() -> Self {
         Self(DomainIndex::new(1))
+    }
+}
+
+/// What becomes of TLS connections, by server name.
+#[derive(Debug)]
+pub struct Chains(DomainIndex<Arc<TlsChain>>);
+
+impl Default for Chains {
+    fn default() -> Self {
+        Self(DomainIndex::new(1))
+    }
+}
+
+/// What becomes of TLS connections for one server name.
+#[derive(Debug)]
+pub struct TlsChain {
+    pub server_name: Arc<str>,
+    pub object: Option<Ref>,
+    /// `None`: handshakes are refused.
+    pub termination: Option<Arc<crate::tls::Server>>,
+    /// Where the decrypted bytes go; `None`: they are HTTP.
+    pub tcp: Option<Arc<TcpRoute>>,
+}
+
+/// TCPMappings that share connections by weight.
+#[derive(Debug)]
+pub struct TcpRoute {
+    pub members: Vec<TcpMember>,
+}
+
+#[derive(Debug)]
+pub struct TcpMember {
+    pub from: u32,
+    pub to: u32,
+    pub object: Ref,
+    pub cluster: Arc<Cluster>,
+    pub idle_timeout: Option<std::time::Duration>,
+}
+
+impl TcpRoute {
+    /// The member that takes this roll (`0..100`); what weights leave over goes to the last.
+    pub fn member(&self, roll: u32) -> &TcpMember {
+        let found = self.members.iter().find(|m| (m.from..m.to).contains(&roll));
+        found.unwrap_or_else(|| self.members.last().expect("a route has a member"))
     }
 }
 
@@ -164,6 +212,18 @@ pub struct Forward {
     pub path: PathRewrite,
     pub host: HostRewrite,
     pub timeouts: Timeouts,
+    /// Lower case.
+    pub upgrades: Vec<Box<str>>,
+    pub hash: Option<HashKey>,
+    pub shadow: Option<Shadow>,
+}
+
+/// Who gets a copy of each request, and of how many.
+#[derive(Debug)]
+pub struct Shadow {
+    pub object: Ref,
+    pub cluster: Arc<Cluster>,
+    pub percent: u32,
 }
 
 /// What routing looks at, after normalisation.
@@ -205,6 +265,11 @@ pub enum Hit<'t> {
 }
 
 impl Listener {
+    /// The chain for a ClientHello's server name (lower case); without one, that of `*`.
+    pub fn chain(&self, server_name: Option<&str>) -> Option<&Arc<TlsChain>> {
+        self.chains.0.covering(server_name.unwrap_or_default().as_bytes()).next()
+    }
+
     /// Finds the first group in decision order that matches and whose weights take `roll`
     /// (`0..100`, drawn once per request), and what becomes of the request there.
     ///

@@ -24,6 +24,7 @@ pub(super) fn cluster(name: &str) -> ir::Cluster {
         },
         host: name.into(),
         transport: ir::Transport::Cleartext,
+        balancer: Default::default(),
         connect_timeout: None,
         idle_timeout: None,
         max_lifetime: None,
@@ -42,6 +43,8 @@ pub(super) fn ir(security: ir::SecurityModel, hosts: Vec<ir::VirtualHost>) -> Ir
         stack: vec![ir::Protocol::Http, ir::Protocol::Tcp],
         security,
         l7_depth: 0,
+        tls: Vec::new(),
+        tcp: None,
         virtual_hosts: hosts.into_iter().map(Arc::new).collect(),
     });
     ir
@@ -56,6 +59,9 @@ pub(super) fn route(name: &str) -> ir::Route {
             path: PathRewrite::Keep,
             host: HostRewrite::Keep,
             timeouts: Timeouts { request: None, idle: None },
+            upgrades: Vec::new(),
+            hash: None,
+            shadow: None,
         }),
         refusal: None,
         always: false,

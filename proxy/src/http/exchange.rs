@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One request: its meaning, its route, and who answers it. New readers start here.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -22,6 +21,7 @@ use ringway_core::wire::{Framing, Head, HeadView, Version};
 use super::forward;
 use super::record::Record;
 use super::reply::{self, Reply};
+use crate::connection::Origin;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::worker::{ListenerState, Local, Worker};
@@ -30,8 +30,7 @@ use crate::worker::{ListenerState, Local, Worker};
 pub(crate) struct Connection<'c> {
     pub(crate) worker: &'c Rc<Worker>,
     pub(crate) listener: &'c Rc<ListenerState>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
+    pub(crate) origin: &'c Origin,
 }
 
 /// Buffers of a connection that each exchange uses again.
@@ -108,9 +107,9 @@ impl Request<'_> {
             request_id: self.request_id,
             forwarded_for: self.forwarded_for,
             rewritten_path: self.rewritten,
-            peer: self.cx.peer,
+            peer: self.cx.origin.peer,
             client: self.forwarded.client,
-            local: self.cx.local,
+            local: self.cx.origin.local,
             secure: self.forwarded.secure,
             version: self.view.head.version,
             start_us: worker.clock.unix_us(record.started),
@@ -180,7 +179,7 @@ pub(crate) async fn exchange(
     let rules = normalize::Rules {
         merge_slashes: settings.merge_slashes,
         reject_escaped_slashes: settings.reject_requests_with_escaped_slashes,
-        strip_port: settings.strip_matching_host_port.then(|| cx.local.port()),
+        strip_port: settings.strip_matching_host_port.then(|| cx.origin.local.port()),
     };
     let target = match normalize::target(view, &rules, &mut scratch.target) {
         Ok(target) => target,
@@ -190,10 +189,15 @@ pub(crate) async fn exchange(
         }
     };
 
-    let forwarded =
-        forwarded::forwarded(view, cx.peer, false, settings.use_remote_address, listener.l7_depth);
+    let forwarded = forwarded::forwarded(
+        view,
+        cx.origin.peer,
+        cx.origin.tls.is_some(),
+        settings.use_remote_address,
+        listener.l7_depth,
+    );
     scratch.forwarded_for.clear();
-    forwarded::write_forwarded_for(view, cx.peer, &forwarded, &mut scratch.forwarded_for);
+    forwarded::write_forwarded_for(view, cx.origin.peer, &forwarded, &mut scratch.forwarded_for);
     let roll = worker.random();
     let made = forwarded::request_id(u128::from(roll) << 64 | u128::from(worker.random()));
     let kept = view
@@ -465,7 +469,7 @@ async fn refuse_with(
             path_and_query: view.target(),
             absolute: false,
         },
-        forwarded: forwarded::forwarded(view, cx.peer, false, true, 0),
+        forwarded: forwarded::forwarded(view, cx.origin.peer, cx.origin.tls.is_some(), true, 0),
         forwarded_for: b"",
         request_id: b"",
         rewritten: None,

@@ -14,7 +14,6 @@
 //! from the first byte until the connection was quiet for [`REST`].
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,7 @@ use ringway_core::wire::Head;
 use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
 
 use super::exchange::{self, Connection, Scratch};
+use crate::connection::Origin;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::worker::{ListenerState, Worker};
@@ -51,11 +51,10 @@ pub(crate) async fn serve(
     worker: &Rc<Worker>,
     listener: &Rc<ListenerState>,
     mut stream: Stream,
-    peer: SocketAddr,
+    origin: &Origin,
     idle: &Cell<bool>,
 ) {
-    let local = stream.local_addr().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let connection = Connection { worker, listener, peer, local };
+    let connection = Connection { worker, listener, origin };
     loop {
         idle.set(true);
         let patience = worker.view(listener).settings.idle_timeout;

@@ -20,7 +20,11 @@ use super::timer::{Timer, Timers};
 
 /// The receiving half.
 #[derive(Debug)]
-pub(crate) struct Reader(OwnedReadHalf<TcpStream>);
+pub(crate) struct Reader {
+    tcp: OwnedReadHalf<TcpStream>,
+    /// Received and given back: comes first.
+    unread: Vec<u8>,
+}
 
 /// The sending half.
 #[derive(Debug)]
@@ -41,11 +45,12 @@ impl Stream {
         let _ = tcp.set_nodelay(true);
         let timer = timers.timer(tcp.as_raw_fd());
         let (reader, writer) = tcp.into_split();
-        Self { reader: Reader(reader), writer: Writer(writer), timer, timers: timers.clone() }
+        let reader = Reader { tcp: reader, unread: Vec::new() };
+        Self { reader, writer: Writer(writer), timer, timers: timers.clone() }
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.reader.0.local_addr().ok()
+        self.reader.tcp.local_addr().ok()
     }
 }
 
@@ -78,26 +83,47 @@ impl Drop for Stream {
 
 impl Reader {
     /// Receives into the buffer's spare capacity, which must not be empty. 0 is the end.
-    pub(crate) async fn recv(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+    pub(crate) async fn recv(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         debug_assert!(buffer.capacity() > buffer.len());
+        if !self.unread.is_empty() {
+            let n = self.unread.len().min(buffer.capacity() - buffer.len());
+            buffer.extend(self.unread.drain(..n));
+            return (Ok(n), buffer);
+        }
         if buffer.is_empty() {
-            return self.0.read(buffer).await;
+            return self.tcp.read(buffer).await;
         }
         let (at, end) = (buffer.len(), buffer.capacity());
-        let (result, slice) = self.0.read(SliceMut::new(buffer, at, end)).await;
+        let (result, slice) = self.tcp.read(SliceMut::new(buffer, at, end)).await;
         (result, slice.into_inner())
+    }
+
+    /// Gives bytes back: they are what is received next.
+    #[allow(dead_code, reason = "for what a listener's stack looks at first")]
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.unread.splice(..0, bytes.iter().copied());
     }
 
     /// Waits until bytes, the end or an error can be received; takes nothing.
     pub(crate) async fn readable(&self) -> io::Result<()> {
+        if !self.unread.is_empty() {
+            return Ok(());
+        }
         // SAFETY: monoio's halves share the stream through this cell, and `TcpStream: Split` says
         // that reads and writes of the two halves do not touch each other; `readable` is a read.
-        let tcp = unsafe { &*self.0.0.get() };
+        let tcp = unsafe { &*self.tcp.0.get() };
         tcp.readable(false).await
     }
 }
 
 impl Writer {
+    /// Says that nothing more will be sent; the peer may go on sending.
+    #[allow(dead_code, reason = "for tunnels")]
+    pub(crate) async fn finish(&mut self) -> io::Result<()> {
+        // The ring's own shutdown keeps the order behind what is being written.
+        self.0.shutdown().await
+    }
+
     /// Sends everything from `from` on.
     pub(crate) async fn send(
         &mut self,

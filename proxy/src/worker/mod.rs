@@ -336,7 +336,7 @@ fn connected(
     rt::spawn(
         async move {
             let guard = guard;
-            crate::http::h1::serve(&worker, &listener, stream, peer, &idle).await;
+            crate::connection::serve(&worker, &listener, stream, peer, &idle).await;
             drop(guard);
         },
         move || panicked.slab.worker_add(WorkerCell::Panics, 1),

@@ -159,9 +159,11 @@ fn table(generation: u64, ports: &[u16], clusters: &[(Arc<str>, EndpointSource)]
         object: Ref::new(Kind::Listener, "default", format!("port-{port}")),
         address: SocketAddr::from(([127, 0, 0, 1], *port)),
         stats_prefix: "ingress_http".into(),
-        tls: false,
+        stack: vec![ir::Protocol::Http, ir::Protocol::Tcp],
+        chains: Default::default(),
         security: ir::SecurityModel::Xfp,
         l7_depth: 0,
+        tcp: None,
         guards: Vec::new(),
     };
     let cluster = |(slot, (name, source)): (usize, &(Arc<str>, EndpointSource))| {
@@ -171,6 +173,7 @@ fn table(generation: u64, ports: &[u16], clusters: &[(Arc<str>, EndpointSource)]
             source: source.clone(),
             host: Arc::clone(name),
             transport: ir::Transport::Cleartext,
+            balancer: Default::default(),
             connect_timeout: None,
             idle_timeout: None,
             max_lifetime: None,

@@ -91,11 +91,11 @@ fn routes_follow_a_cluster_that_is_reached_otherwise() {
     let mut slots = Slots::new();
     let mut ir = sample_ir();
     let first = compile(&ir, Generation(1), &mut slots, None).unwrap();
-    Arc::make_mut(ir.clusters.get_mut("a").unwrap()).transport = ir::Transport::Tls;
+    Arc::make_mut(ir.clusters.get_mut("a").unwrap()).transport = ir::Transport::Tls(None);
     let second = compile(&ir, Generation(2), &mut slots, Some(&first)).unwrap();
     let after = compiled(&second, "a.com");
     let Action::Forward(forward) = &after.groups[0].members[0].route.action else { unreachable!() };
-    assert_eq!(forward.cluster.spec.transport, ir::Transport::Tls);
+    assert_eq!(forward.cluster.spec.transport, ir::Transport::Tls(None));
     assert!(Arc::ptr_eq(&after.groups[1], &compiled(&first, "a.com").groups[1]));
     assert!(Arc::ptr_eq(&compiled(&first, "b.com"), &compiled(&second, "b.com")));
 }
@@ -155,5 +155,5 @@ fn guards_and_settings_come_along() {
     assert_eq!(table.generation, Generation(7));
     assert!(Arc::ptr_eq(&table.settings, &ir.settings));
     assert_eq!(table.listeners[0].guards, ir.guards);
-    assert!(table.listeners[0].tls);
+    assert!(table.listeners[0].stack.contains(&ir::Protocol::Tls));
 }

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! TLS configurations, compiled: what a handshake is done with. Built while resolving, so that a
+//! key that does not fit its certificate is a problem of an object and not of a connection.
+//!
+//! Invariants: two configurations of equal specification are one `Arc`, so that session tickets
+//! survive a change elsewhere; keys are never printed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::ser::Serializer;
+
+/// What TLS connections to a listener are terminated with.
+pub struct Server {
+    pub spec: ServerSpec,
+    pub config: Arc<rustls::ServerConfig>,
+}
+
+/// What TLS connections to an upstream are made with.
+pub struct Client {
+    pub spec: ClientSpec,
+    pub config: Arc<rustls::ClientConfig>,
+}
+
+/// Termination as written: Host.tls, TLSContext.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ServerSpec {
+    pub identity: Identity,
+    /// In order of preference; empty: none is negotiated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<Box<str>>,
+    #[serde(flatten)]
+    pub parameters: Parameters,
+    /// Who may connect; `None`: anybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientPolicy>,
+}
+
+/// Origination as written: `https://`, `tls: <context>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct ClientSpec {
+    /// What we show to the upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// Whom we believe; `None`: anybody (Emissary verifies nothing unless the context says so).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Pem>,
+    /// Server name to send; `None`: the upstream's host name if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<Box<str>>,
+    #[serde(flatten)]
+    pub parameters: Parameters,
+}
+
+/// Versions, suites, curves; what is empty is rustls' default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Parameters {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<Version>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_version: Option<Version>,
+    /// Names as written (OpenSSL or IANA), those that exist here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cipher_suites: Vec<Box<str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<Box<str>>,
+}
+
+/// The versions there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Version {
+    #[serde(rename = "v1.2")]
+    V1_2,
+    #[serde(rename = "v1.3")]
+    V1_3,
+}
+
+/// Client certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ClientPolicy {
+    pub authorities: Pem,
+    /// `cert_required`: no certificate, no handshake.
+    pub required: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<Pem>,
+}
+
+/// A certificate chain with its key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub chain: Pem,
+    pub key: Pem,
+    /// DNS names and addresses of the leaf, for people.
+    pub names: Arc<[Box<str>]>,
+    /// Unix time.
+    pub not_after: i64,
+}
+
+/// PEM as it stood in a Secret or a file. Shown by its length only.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Pem(pub Arc<[u8]>);
+
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for Server {}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.spec.fmt(f)
+    }
+}
+
+impl Serialize for Server {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.spec.serialize(s)
+    }
+}
+
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for Client {}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.spec.fmt(f)
+    }
+}
+
+impl Serialize for Client {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.spec.serialize(s)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.names).finish()
+    }
+}
+
+impl Serialize for Identity {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.names.serialize(s)
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({} bytes)", self.0.len())
+    }
+}
+
+/// Whether it is there; what is in it stays out of dumps.
+impl Serialize for Pem {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str("present")
+    }
+}
