@@ -9,6 +9,8 @@ mod worker;
 
 mod connection;
 mod http;
+#[allow(dead_code, reason = "until connections become tunnels")]
+mod tunnel;
 mod upstream;
 
 mod observe;

@@ -56,6 +56,20 @@ pub(crate) fn peek(fd: RawFd) -> Peek {
     }
 }
 
+/// Resets the connection at once: the peer cannot take what it has for the whole, and what is in
+/// flight on the socket ends with an error.
+pub(crate) fn abort(fd: RawFd) {
+    // SAFETY: an all-zero sockaddr is a valid address of the family AF_UNSPEC.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: connect(2) reads an address of ours, of the length that it is told. Connecting a TCP
+    // socket to AF_UNSPEC is Linux's way to reset it.
+    let reset = unsafe { libc::connect(fd, &raw const nowhere, length) } == 0;
+    if !reset {
+        shutdown(fd, Direction::Both);
+    }
+}
+
 /// Makes closing the socket reset the connection, so that the peer cannot take what it has for a
 /// complete message.
 pub(crate) fn reset_on_close(fd: RawFd) {

@@ -88,6 +88,9 @@ impl Reader {
         if !self.unread.is_empty() {
             let n = self.unread.len().min(buffer.capacity() - buffer.len());
             buffer.extend(self.unread.drain(..n));
+            if self.unread.is_empty() {
+                self.unread = Vec::new();
+            }
             return (Ok(n), buffer);
         }
         if buffer.is_empty() {
@@ -118,9 +121,8 @@ impl Reader {
 
 impl Writer {
     /// Says that nothing more will be sent; the peer may go on sending.
-    #[allow(dead_code, reason = "for tunnels")]
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
-        // The ring's own shutdown keeps the order behind what is being written.
+        // Whatever was sent before was awaited: the kernel has it, and sends it first.
         self.0.shutdown().await
     }
 

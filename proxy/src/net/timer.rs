@@ -29,12 +29,14 @@ pub(crate) struct Timer {
     fd: Cell<RawFd>,
     direction: Cell<Direction>,
     fired: Cell<bool>,
-    /// Who waits for a deadline that only wakes.
+    /// Both directions were shut down from here.
+    stopped: Cell<bool>,
+    /// Who waits for a deadline that only wakes, or to hear of the stop.
     waiter: Cell<Option<Waker>>,
 }
 
 impl Timer {
-    /// Wakes this task when a deadline with [`Direction::Wake`] passes.
+    /// Wakes this task when a deadline with [`Direction::Wake`] passes, or at [`Timer::stop`].
     pub(crate) fn wait(&self, waker: &Waker) {
         self.waiter.set(Some(waker.clone()));
     }
@@ -53,8 +55,26 @@ impl Timer {
     pub(crate) fn stop(&self, direction: Direction) {
         let fd = self.fd.get();
         if fd >= 0 {
+            self.stopped.set(self.stopped.get() || direction == Direction::Both);
             socket::shutdown(fd, direction);
+            if let Some(waiter) = self.waiter.take() {
+                waiter.wake();
+            }
         }
+    }
+
+    /// Ends what is in flight on the socket with an error, and the connection with a reset.
+    pub(crate) fn abort(&self) {
+        let fd = self.fd.get();
+        if fd >= 0 {
+            socket::abort(fd);
+        }
+    }
+
+    /// Whether both directions were stopped from here: the end of what is received then says
+    /// nothing about the peer.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.get()
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -140,6 +160,7 @@ impl Timers {
             fd: Cell::new(fd),
             direction: Cell::new(Direction::Both),
             fired: Cell::new(false),
+            stopped: Cell::new(false),
             waiter: Cell::new(None),
         })
     }
@@ -206,9 +227,6 @@ impl Timers {
                 timer.deadline.set(OFF);
                 timer.fired.set(true);
                 timer.stop(timer.direction.get());
-                if let Some(waiter) = timer.waiter.take() {
-                    waiter.wake();
-                }
             } else if deadline != OFF {
                 timer.filed.set(deadline);
                 self.heap.borrow_mut().push(Reverse(Entry { at: deadline, timer }));

@@ -49,6 +49,33 @@ pub(crate) struct Start {
     pub(crate) log: Arc<LogQueue>,
 }
 
+#[cfg(test)]
+impl Worker {
+    /// A worker that takes no messages, for tests of what runs on one.
+    pub(crate) fn alone() -> Rc<Self> {
+        let options = Options {
+            workers: 1,
+            io_backend: crate::IoBackend::Auto,
+            pin: false,
+            access_log: crate::LogForm::Off,
+            helpful_404: false,
+        };
+        let worker = Rc::new(Self::new(&Start {
+            index: 0,
+            options,
+            inbox: crossbeam_channel::never(),
+            woken: UnixStream::pair().expect("a socket pair").0,
+            acks: crossbeam_channel::bounded(1).0,
+            slab: Arc::default(),
+            shown: Arc::default(),
+            log: Arc::default(),
+        }));
+        let timers = worker.timers.clone();
+        rt::spawn(async move { timers.drive().await }, || ());
+        worker
+    }
+}
+
 /// The table that a worker serves now. Requests hold the `Rc`: no shared cache line is touched.
 #[derive(Debug)]
 pub(crate) struct View {

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bytes both ways between a client and an upstream until both are done: TCP routes, and requests
+//! that were upgraded to another protocol.
+//!
+//! Each direction has at most one buffer in flight, and none while it rests. The end of one
+//! direction is carried over and leaves the other alone; a reset of one connection resets the
+//! other, so that nobody takes a torso for the whole.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::net::socket::Direction;
+use crate::net::stream::{Reader, Stream, Writer};
+use crate::net::timer::Timer;
+use crate::rt;
+use crate::worker::Worker;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toward {
+    Upstream,
+    Client,
+}
+
+/// Why a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Both sides said that they are done.
+    Finished,
+    /// The client reset its connection, or takes nothing any more.
+    Client,
+    /// The same of the upstream.
+    Upstream,
+    /// No byte went either way for as long as is allowed.
+    Idle,
+    /// Draining is over.
+    Stopped,
+}
+
+/// What a tunnel carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Bytes of the client that the upstream's socket took.
+    pub(crate) received: u64,
+    /// Bytes of the upstream that the client's socket took.
+    pub(crate) sent: u64,
+    pub(crate) why: Why,
+}
+
+/// Carries bytes until both sides are done, one is gone, nothing moved for `idle`, or the client's
+/// timer is stopped. What was received before and given back to the readers goes first.
+///
+/// `moved` hears of every piece as soon as the other side's socket has it. The connections are of
+/// no further use afterwards.
+pub(crate) async fn relay(
+    worker: &Worker,
+    client: &mut Stream,
+    upstream: &mut Stream,
+    idle: Option<Duration>,
+    moved: impl Fn(Toward, usize),
+) -> Ended {
+    let tunnel = Tunnel {
+        worker,
+        client: &client.timer,
+        upstream: &upstream.timer,
+        idle,
+        moved,
+        why: Cell::new(None),
+    };
+    upstream.timer.disarm();
+    tunnel.touch();
+    let mut both = pin!(rt::join(
+        tunnel.pump(&mut client.reader, &mut upstream.writer, Toward::Upstream),
+        tunnel.pump(&mut upstream.reader, &mut client.writer, Toward::Client),
+    ));
+    // A side that has said its last word has no operation left that a stop could end.
+    let (received, sent) = poll_fn(|cx| {
+        if client.timer.is_stopped() {
+            let idle = client.timer.take_fired();
+            tunnel.end(if idle { Why::Idle } else { Why::Stopped });
+        }
+        client.timer.wait(cx.waker());
+        both.as_mut().poll(cx)
+    })
+    .await;
+    Ended { received, sent, why: tunnel.why.get().unwrap_or(Why::Finished) }
+}
+
+struct Tunnel<'t, F> {
+    worker: &'t Worker,
+    client: &'t Rc<Timer>,
+    upstream: &'t Rc<Timer>,
+    idle: Option<Duration>,
+    moved: F,
+    /// Set where the tunnel was cut short.
+    why: Cell<Option<Why>>,
+}
+
+impl<F: Fn(Toward, usize)> Tunnel<'_, F> {
+    /// One direction; gives the bytes that went through.
+    async fn pump(&self, from: &mut Reader, to: &mut Writer, toward: Toward) -> u64 {
+        let buffers = &self.worker.buffers;
+        let (source, sink) = match toward {
+            Toward::Upstream => (Why::Client, Why::Upstream),
+            Toward::Client => (Why::Upstream, Why::Client),
+        };
+        let (mut total, mut large) = (0, false);
+        loop {
+            let _ = from.readable().await;
+            // One that fills a buffer is given a larger one the next time.
+            let buffer = if large { buffers.take_large() } else { buffers.take() };
+            let (received, buffer) = from.recv(buffer).await;
+            let n = match received {
+                Ok(n) if n > 0 && self.why.get().is_none() => n,
+                Ok(_) => {
+                    buffers.put(buffer);
+                    if self.why.get().is_none() && to.finish().await.is_err() {
+                        self.end(sink);
+                    }
+                    return total;
+                }
+                Err(_) => {
+                    buffers.put(buffer);
+                    self.end(source);
+                    return total;
+                }
+            };
+            large = buffer.len() == buffer.capacity();
+            self.touch();
+            let (sent, buffer) = to.send(buffer, 0).await;
+            buffers.put(buffer);
+            if sent.is_err() {
+                self.end(sink);
+                return total;
+            }
+            total += n as u64;
+            (self.moved)(toward, n);
+            self.touch();
+        }
+    }
+
+    /// Bytes moved: the time without any begins anew.
+    fn touch(&self) {
+        let timers = &self.worker.timers;
+        match self.idle {
+            Some(idle) => timers.arm(self.client, timers.now(), idle, Direction::Both),
+            None => self.client.disarm(),
+        }
+    }
+
+    /// Ends both directions, whatever they wait for. The first reason stays.
+    fn end(&self, why: Why) {
+        if self.why.get().is_some() {
+            return;
+        }
+        self.why.set(Some(why));
+        match why {
+            Why::Client | Why::Upstream => {
+                self.client.abort();
+                self.upstream.abort();
+            }
+            Why::Idle | Why::Stopped | Why::Finished => {
+                self.client.stop(Direction::Both);
+                self.upstream.stop(Direction::Both);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
