@@ -20,6 +20,9 @@ pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Interim (1xx) responses forwarded for one request.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
 
+/// Bytes of a PROXY header of version 2, its TLVs included: one receive buffer.
+pub const PROXY_HEADER_BYTES_MAX: usize = BUFFER_BYTES;
+
 /// A connection's receive buffer, and the most of a body held per direction at a time.
 pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Free buffers that a worker keeps for reuse.
@@ -31,6 +34,9 @@ pub const LARGE_BUFFER_POOL_MAX: usize = 64;
 
 /// A request head must arrive whole within this time of its first byte; beyond: 408.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A PROXY header must arrive whole within this time of the connection; beyond: closed. Envoy has
+/// no such bound.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An HTTP/1 request body must make progress at least this often; beyond: 408.
 pub const BODY_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// A keep-alive connection without a request is closed after this time.
@@ -48,6 +54,8 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(600);
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 /// Idle upstream connections kept per endpoint and process.
 pub const IDLE_UPSTREAMS_PER_ENDPOINT_MAX: usize = 1024;
+/// No bytes either way for this long end a TCP tunnel. Envoy: `idle_timeout` of its TCP proxy.
+pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// An idle upstream connection is closed after this time. Envoy: one hour.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 

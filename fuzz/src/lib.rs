@@ -5,11 +5,13 @@
 
 mod h1;
 mod manifests;
+mod proxy_protocol;
 mod route;
 mod segments;
 
 pub use h1::{chunked_body, connection, request_head, response_head};
 pub use manifests::manifests;
+pub use proxy_protocol::proxy_protocol;
 pub use route::route_vs_oracle;
 
 /// One thing to fuzz.
@@ -27,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chunked_body", run: chunked_body, mutations: 50_000 },
     Target { name: "connection", run: connection, mutations: 50_000 },
     Target { name: "manifests", run: manifests, mutations: 2_000 },
+    Target { name: "proxy_protocol", run: proxy_protocol, mutations: 20_000 },
     Target { name: "request_head", run: request_head, mutations: 50_000 },
     Target { name: "response_head", run: response_head, mutations: 50_000 },
     Target { name: "route_vs_oracle", run: route_vs_oracle, mutations: 300 },

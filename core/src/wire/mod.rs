@@ -6,6 +6,7 @@
 //! case that they came with, and edits are applied while the outgoing head is written.
 
 pub mod h1;
+pub mod proxy_protocol;
 
 /// A range of bytes in a head's block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
