@@ -72,6 +72,12 @@ pub const REGEX_PROGRAM_BYTES_MAX: usize = 256 * 1024;
 /// Characters of a regular expression as written.
 pub const REGEX_TEXT_BYTES_MAX: usize = 4096;
 
+/// Bytes of one certificate, key or authority file that a TLSContext or a Host names.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// TLS sessions towards upstreams that one configuration keeps for resumption; a server name may
+/// have 8 of them.
+pub const TLS_CLIENT_SESSIONS_MAX: usize = 256;
+
 /// Bytes of one file of manifests.
 pub const MANIFEST_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Files of manifests in a folder, subfolders included.

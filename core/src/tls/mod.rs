@@ -8,8 +8,26 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
+use rustls::pki_types::DnsName;
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::SingleCertAndKey;
 use serde::Serialize;
 use serde::ser::Serializer;
+
+use crate::limits;
+
+mod error;
+mod parameters;
+mod pem;
+mod shared;
+mod verify;
+
+pub use error::Error;
+pub use parameters::{Names, curve_names, suite_names};
+#[allow(unused_imports)]
+pub(crate) use shared::Shared;
+pub use shared::Tickets;
 
 /// What TLS connections to a listener are terminated with.
 pub struct Server {
@@ -49,6 +67,10 @@ pub struct ClientSpec {
     /// Server name to send; `None`: the upstream's host name if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<Box<str>>,
+    /// An upstream whose certificate has DNS names must have `sni` among them. Emissary looks at
+    /// the chain only; it is asked for where the context names `sni`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub checks_name: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<Box<str>>,
     #[serde(flatten)]
@@ -102,6 +124,66 @@ pub struct Identity {
 /// PEM as it stood in a Secret or a file. Shown by its length only.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pem(pub Arc<[u8]>);
+
+impl Server {
+    /// Compiles a termination. `tickets` decides which sessions it resumes.
+    ///
+    /// # Errors
+    /// The PEM of its authorities or revocation lists cannot be used, no version, suite or curve
+    /// is left, or a protocol of its ALPN is no protocol.
+    pub fn new(spec: ServerSpec, tickets: &mut Tickets) -> Result<Self, Error> {
+        let builder = rustls::ServerConfig::builder_with_provider(spec.parameters.provider()?)
+            .with_protocol_versions(&spec.parameters.versions()?)
+            .map_err(|_| Error::NoSuites)?;
+        let builder = match &spec.clients {
+            Some(policy) => builder.with_client_cert_verifier(verify::of_clients(policy)?),
+            None => builder.with_no_client_auth(),
+        };
+        let key = SingleCertAndKey::from(spec.identity.certified()?);
+        let mut config = builder.with_cert_resolver(Arc::new(key));
+        config.alpn_protocols = protocols(&spec.alpn)?;
+        // Whoever names suites names them in order; as Envoy, ours counts then.
+        config.ignore_client_order = !spec.parameters.cipher_suites.is_empty();
+        config.ticketer = tickets.of(spec.clients.as_ref())?;
+        // Tickets hold the sessions: no worker asks another.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self { spec, config: Arc::new(config) })
+    }
+}
+
+impl Client {
+    /// Compiles an origination, with sessions of its own to resume.
+    ///
+    /// # Errors
+    /// As [`Server::new`], or `sni` is no host name.
+    pub fn new(spec: ClientSpec) -> Result<Self, Error> {
+        if let Some(name) = &spec.sni {
+            DnsName::try_from(&**name).map_err(|_| Error::ServerName(name.clone()))?;
+        }
+        let verifier = verify::of_upstreams(spec.authorities.as_ref(), spec.checks_name)?;
+        let builder = rustls::ClientConfig::builder_with_provider(spec.parameters.provider()?)
+            .with_protocol_versions(&spec.parameters.versions()?)
+            .map_err(|_| Error::NoSuites)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &spec.identity {
+            Some(identity) => builder
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()?))),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = protocols(&spec.alpn)?;
+        config.resumption = Resumption::in_memory_sessions(limits::TLS_CLIENT_SESSIONS_MAX);
+        Ok(Self { spec, config: Arc::new(config) })
+    }
+}
+
+fn protocols(names: &[Box<str>]) -> Result<Vec<Vec<u8>>, Error> {
+    let fits = |name: &Box<str>| (1..=255).contains(&name.len());
+    match names.iter().all(fits) {
+        true => Ok(names.iter().map(|name| name.as_bytes().to_vec()).collect()),
+        false => Err(Error::Alpn),
+    }
+}
 
 impl PartialEq for Server {
     fn eq(&self, other: &Self) -> bool {
@@ -167,3 +249,6 @@ impl Serialize for Pem {
         s.serialize_str("present")
     }
 }
+
+#[cfg(test)]
+mod tests;
