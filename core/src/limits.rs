@@ -115,6 +115,12 @@ pub const DNS_BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const DNS_FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Endpoints of one cluster.
 pub const ENDPOINTS_MAX: usize = 16 * 1024;
+/// Places of one endpoint on a hash ring: two endpoints give Envoy's smallest ring of 1,024.
+pub const RING_PLACES_PER_ENDPOINT: usize = 512;
+/// Places on one hash ring; beyond, endpoints have fewer each.
+pub const RING_PLACES_MAX: usize = 1 << 20;
+/// Entries of a Maglev table: a prime. Envoy: `table_size`.
+pub const MAGLEV_TABLE_SIZE: u32 = 65_537;
 
 /// Slots of each kind alive at a time: clusters, routes, listeners.
 pub const SLOTS_MAX: usize = 1 << 20;
@@ -128,3 +134,4 @@ const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(TRAILER_BYTES_MAX <= BUFFER_BYTES);
 const _: () = assert!(2 * BUFFER_BYTES < LARGE_BUFFER_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES);
+const _: () = assert!(ENDPOINTS_MAX <= u16::MAX as usize + 1);

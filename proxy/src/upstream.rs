@@ -10,7 +10,7 @@ use ringway_core::table::Cluster;
 
 use crate::net::stream::Stream;
 use crate::worker::Worker;
-use crate::worker::state::{ClusterState, Endpoint, OpenUpstream, PoolLimits, Upstream};
+use crate::worker::state::{Chosen, ClusterState, OpenUpstream, PoolLimits, Preference, Upstream};
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,27 +22,34 @@ pub(crate) enum NoUpstream {
 }
 
 /// A connection to one of the cluster's endpoints. Nothing has been written on it for this
-/// request, so trying the next endpoint (or the same again) repeats nothing.
+/// request, so trying the next endpoint (or the same again) repeats nothing. Endpoints that do not
+/// answer are noted in the preference.
 pub(crate) async fn acquire(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     state: &ClusterState,
+    preference: &mut Preference,
     fresh: bool,
 ) -> Result<Upstream, NoUpstream> {
     state.set_limits(pool_limits(cluster));
     let mut failure = NoUpstream::NoEndpoint;
     for _ in 0..CONNECT_ATTEMPTS_MAX {
-        let Some(endpoint) = state.pick() else {
+        let Some(mut endpoint) = state.pick(preference, worker.random()) else {
             worker.slab.cluster_add(cluster.slot, ClusterCell::NoEndpoint, 1);
             return Err(NoUpstream::NoEndpoint);
         };
-        if !fresh && let Some(upstream) = endpoint.take(worker.timers.now(), state.limits()) {
-            return Ok(upstream);
+        if !fresh {
+            endpoint = match endpoint.take(worker.timers.now(), state.limits()) {
+                Ok(upstream) => return Ok(upstream),
+                Err(endpoint) => endpoint,
+            };
         }
+        let address = endpoint.address;
         match connect(worker, cluster, endpoint).await {
             Ok(upstream) => return Ok(upstream),
             Err(error) => failure = error,
         }
+        preference.tried.push(address);
         // A time-out has used up the client's patience; only quick failures try again.
         if failure == NoUpstream::TimedOut {
             break;
@@ -54,7 +61,7 @@ pub(crate) async fn acquire(
 async fn connect(
     worker: &Rc<Worker>,
     cluster: &Cluster,
-    endpoint: Rc<Endpoint>,
+    endpoint: Chosen,
 ) -> Result<Upstream, NoUpstream> {
     let patience = cluster.spec.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     // A connect may be dropped: no bytes are on their way yet.

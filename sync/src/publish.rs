@@ -18,7 +18,7 @@ use ringway_core::ir::EndpointSource;
 use ringway_core::limits;
 use ringway_core::link::{Bind, Command, Fleet};
 use ringway_core::name::{ClusterSlot, Generation};
-use ringway_core::table::Table;
+use ringway_core::table::{Cluster, Table};
 
 use crate::log;
 use crate::progress::Progress;
@@ -98,6 +98,8 @@ pub struct Publisher {
     newest: Option<Publication>,
     /// Tables that somebody may still use; whoever lets go last, they are freed here.
     retired: Vec<Arc<Table>>,
+    /// The same for feeds.
+    retired_feeds: Vec<Arc<Feed>>,
     /// Feeds by cluster, for the clusters of the newest table.
     feeds: HashMap<ClusterSlot, Decided>,
     /// The last feed version per slot: it outlives the cluster, as workers compare it.
@@ -126,6 +128,7 @@ impl Publisher {
             peers,
             newest: None,
             retired: Vec::new(),
+            retired_feeds: Vec::new(),
             feeds: HashMap::new(),
             versions: HashMap::new(),
             answers: HashMap::new(),
@@ -160,7 +163,7 @@ impl Publisher {
 
     fn patience(&self) -> Duration {
         let unsent = self.peers.iter().any(|p| !p.stale.is_empty());
-        match (unsent, self.retired.is_empty()) {
+        match (unsent, self.retired.is_empty() && self.retired_feeds.is_empty()) {
             (true, _) => ACK_WAIT,
             (false, false) => FREE_WAIT,
             (false, true) => IDLE_WAIT,
@@ -209,7 +212,7 @@ impl Publisher {
             table.cluster(*slot).is_some_and(|c| c.spec.name == decided.cluster)
         });
         for cluster in table.clusters.iter().flatten() {
-            self.decide(cluster.slot, &cluster.spec.name, &cluster.spec.source);
+            self.decide(cluster);
         }
 
         let wanted = binds(&table);
@@ -227,33 +230,38 @@ impl Publisher {
     }
 
     /// Works out a cluster's endpoints; a change makes a new feed, due at every worker.
-    fn decide(&mut self, slot: ClusterSlot, cluster: &Arc<str>, source: &EndpointSource) {
-        let mut endpoints: Vec<Endpoint> = match source {
+    fn decide(&mut self, cluster: &Cluster) {
+        let (slot, spec) = (cluster.slot, &cluster.spec);
+        let source = &spec.source;
+        let endpoints: Vec<Endpoint> = match source {
             EndpointSource::Static(addresses) => {
-                addresses.iter().map(|&address| Endpoint { address }).collect()
+                addresses.iter().map(|&address| Endpoint::new(address)).collect()
             }
             EndpointSource::Service { endpoints, .. } => {
-                endpoints.iter().map(|&address| Endpoint { address }).collect()
+                endpoints.iter().map(|&address| Endpoint::new(address)).collect()
             }
             EndpointSource::Dns { .. } => {
                 let (lookup, port) = Lookup::of(source).expect("the source is a name");
                 let addresses = self.answers.get(&lookup);
-                let endpoint = |ip: &IpAddr| Endpoint { address: SocketAddr::new(*ip, port) };
+                let endpoint = |ip: &IpAddr| Endpoint::new(SocketAddr::new(*ip, port));
                 addresses.map_or_else(Vec::new, |a| a.iter().map(endpoint).collect())
             }
         };
-        endpoints.truncate(limits::ENDPOINTS_MAX);
+        let endpoints = Feed::sorted(endpoints);
         if let Some(decided) = self.feeds.get(&slot)
             && *decided.feed.endpoints == *endpoints
+            && decided.feed.picker.balancer() == spec.balancer
         {
             return;
         }
         let version = self.versions.entry(slot).or_insert(0);
         *version += 1;
         self.progress.set_endpoints(slot, endpoints.len() as u64);
-        let feed = Feed { cluster: slot, version: *version, endpoints: endpoints.into() };
-        let decided = Decided { cluster: Arc::clone(cluster), feed: Arc::new(feed) };
-        self.feeds.insert(slot, decided);
+        let feed = Arc::new(Feed::new(slot, *version, spec.balancer, endpoints));
+        let decided = Decided { cluster: Arc::clone(&spec.name), feed };
+        if let Some(old) = self.feeds.insert(slot, decided) {
+            self.retired_feeds.push(old.feed);
+        }
         for peer in &mut self.peers {
             peer.stale.insert(slot);
         }
@@ -270,7 +278,7 @@ impl Publisher {
         let table = Arc::clone(&newest.table);
         for cluster in table.clusters.iter().flatten() {
             if Lookup::of(&cluster.spec.source).is_some_and(|(l, _)| l == *lookup) {
-                self.decide(cluster.slot, &cluster.spec.name, &cluster.spec.source);
+                self.decide(cluster);
             }
         }
     }
@@ -279,6 +287,9 @@ impl Publisher {
     fn step(&mut self, now: Instant) {
         // A count of one is final: nobody else is left to clone from.
         self.retired.retain(|table| Arc::strong_count(table) > 1);
+        let used =
+            |feed: &Arc<Feed>| Arc::strong_count(feed) > 1 || Arc::strong_count(&feed.picker) > 1;
+        self.retired_feeds.retain(used);
         let Some(newest) = &self.newest else { return };
         let table = Arc::clone(&newest.table);
         for (worker, peer) in self.peers.iter_mut().enumerate() {

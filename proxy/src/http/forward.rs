@@ -28,7 +28,7 @@ use crate::net::stream::Stream;
 use crate::rt;
 use crate::upstream::{self, NoUpstream};
 use crate::worker::Local;
-use crate::worker::state::Upstream;
+use crate::worker::state::{Preference, Upstream};
 
 /// Sends the request to the route's cluster and the answer to the client.
 pub(crate) async fn forward<'a>(
@@ -93,9 +93,10 @@ pub(crate) async fn forward<'a>(
         complete: at_hand.complete,
         continued: false,
     };
+    let mut preference = Preference::default();
     let mut tries = 0;
     let answer = loop {
-        let found = upstream::acquire(worker, cluster, &state, tries > 0).await;
+        let found = upstream::acquire(worker, cluster, &state, &mut preference, tries > 0).await;
         let mut upstream = match found {
             Ok(upstream) => upstream,
             Err(error) => {

@@ -3,13 +3,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway_core::feed::Feed;
-use ringway_core::limits::{IDLE_UPSTREAMS_PER_ENDPOINT_MAX, UPSTREAM_IDLE_TIMEOUT};
+use ringway_core::limits::{
+    CONNECT_ATTEMPTS_MAX, IDLE_UPSTREAMS_PER_ENDPOINT_MAX, UPSTREAM_IDLE_TIMEOUT,
+};
 use ringway_core::name::ClusterSlot;
 use ringway_core::observe::metric::{ClusterCell, Slab};
+use ringway_core::policy::balance::{Draw, Load, Picker};
+
+use smallvec::SmallVec;
 
 use crate::net::socket::{Peek, peek};
 use crate::net::stream::Stream;
@@ -22,6 +28,10 @@ const FRESH_MS: u64 = 10;
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
+    /// In the gateway's own zone.
+    near: Cell<bool>,
+    /// Requests that this worker has here, connecting included.
+    active: Cell<u32>,
     idle: RefCell<Vec<Idle>>,
     /// No longer in the cluster: connections end after their request.
     gone: Cell<bool>,
@@ -36,11 +46,46 @@ struct Idle {
     open: OpenUpstream,
 }
 
+/// An endpoint that a request has chosen: counted until dropped.
+#[derive(Debug)]
+pub(crate) struct Chosen(Rc<Endpoint>);
+
+impl Chosen {
+    fn new(endpoint: Rc<Endpoint>) -> Self {
+        endpoint.active.set(endpoint.active.get() + 1);
+        Self(endpoint)
+    }
+
+    /// The connection used last, if it is still good.
+    pub(crate) fn take(self, now: u64, limits: PoolLimits) -> Result<Upstream, Self> {
+        match self.0.take(now, limits) {
+            Some(Idle { stream, born, open, .. }) => {
+                Ok(Upstream { stream, endpoint: self, reused: true, born, open })
+            }
+            None => Err(self),
+        }
+    }
+}
+
+impl Deref for Chosen {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.0
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+    }
+}
+
 /// An upstream connection in use.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) stream: Stream,
-    pub(crate) endpoint: Rc<Endpoint>,
+    pub(crate) endpoint: Chosen,
     /// It has served a request before.
     pub(crate) reused: bool,
     pub(crate) born: u64,
@@ -82,20 +127,35 @@ impl Default for PoolLimits {
 }
 
 impl Endpoint {
+    fn new(address: SocketAddr, near: bool) -> Self {
+        Self {
+            address,
+            near: Cell::new(near),
+            active: Cell::new(0),
+            idle: RefCell::default(),
+            gone: Cell::new(false),
+        }
+    }
+
     /// The connection used last, if it is still good.
-    pub(crate) fn take(self: &Rc<Self>, now: u64, limits: PoolLimits) -> Option<Upstream> {
+    fn take(&self, now: u64, limits: PoolLimits) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { stream, since, born, open }) = idle.pop() {
-            let rested = now.saturating_sub(since);
-            let good = now.saturating_sub(born) < limits.lifetime_ms
+        while let Some(found) = idle.pop() {
+            let rested = now.saturating_sub(found.since);
+            let good = now.saturating_sub(found.born) < limits.lifetime_ms
                 && (rested < FRESH_MS
-                    || (rested < limits.idle_ms && peek(stream.timer.fd()) == Peek::Open));
+                    || (rested < limits.idle_ms && peek(found.stream.timer.fd()) == Peek::Open));
             if good {
-                let endpoint = self.clone();
-                return Some(Upstream { stream, endpoint, reused: true, born, open });
+                return Some(found);
             }
         }
         None
+    }
+
+    /// Out of the cluster: what rests here is closed, what works goes on.
+    fn leave(&self) {
+        self.gone.set(true);
+        self.idle.borrow_mut().clear();
     }
 }
 
@@ -114,10 +174,21 @@ impl Upstream {
 /// A cluster as one worker sees it.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
+    /// Sorted by address.
     endpoints: RefCell<Vec<Rc<Endpoint>>>,
+    picker: RefCell<Arc<Picker>>,
     version: Cell<u64>,
     turn: Cell<usize>,
     limits: Cell<PoolLimits>,
+}
+
+/// What one request knows about where it should go: its key, and where it failed.
+#[derive(Debug, Default)]
+pub(crate) struct Preference {
+    /// Hash of the request's key, where it has one.
+    pub(crate) key: Option<u64>,
+    /// Endpoints that failed this request.
+    pub(crate) tried: SmallVec<[SocketAddr; CONNECT_ATTEMPTS_MAX]>,
 }
 
 impl ClusterState {
@@ -125,6 +196,7 @@ impl ClusterState {
     pub(crate) fn new(offset: usize) -> Self {
         Self {
             endpoints: RefCell::default(),
+            picker: RefCell::new(Arc::new(Picker::RoundRobin)),
             version: Cell::new(0),
             turn: Cell::new(offset),
             limits: Cell::default(),
@@ -137,34 +209,39 @@ impl ClusterState {
             return;
         }
         self.version.set(feed.version);
+        *self.picker.borrow_mut() = feed.picker.clone();
         let mut endpoints = self.endpoints.borrow_mut();
-        let mut old = std::mem::take(&mut *endpoints);
+        let mut old = std::mem::take(&mut *endpoints).into_iter().peekable();
+        endpoints.reserve_exact(feed.endpoints.len());
+        // Both are sorted.
         for endpoint in feed.endpoints.iter() {
-            let kept = old.iter().position(|e| e.address == endpoint.address);
-            endpoints.push(match kept {
-                Some(at) => old.swap_remove(at),
-                None => Rc::new(Endpoint {
-                    address: endpoint.address,
-                    idle: RefCell::default(),
-                    gone: Cell::new(false),
-                }),
+            while let Some(gone) = old.next_if(|e| e.address < endpoint.address) {
+                gone.leave();
+            }
+            endpoints.push(match old.next_if(|e| e.address == endpoint.address) {
+                Some(kept) => {
+                    kept.near.set(endpoint.near);
+                    kept
+                }
+                None => Rc::new(Endpoint::new(endpoint.address, endpoint.near)),
             });
         }
-        for endpoint in old {
-            endpoint.gone.set(true);
-            endpoint.idle.borrow_mut().clear();
-        }
+        old.for_each(|gone| gone.leave());
     }
 
-    /// Round robin.
-    pub(crate) fn pick(&self) -> Option<Rc<Endpoint>> {
+    /// Chooses an endpoint; `roll` is random.
+    pub(crate) fn pick(&self, preference: &Preference, roll: u64) -> Option<Chosen> {
         let endpoints = self.endpoints.borrow();
-        if endpoints.len() <= 1 {
-            return endpoints.first().cloned();
-        }
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        Some(endpoints[turn % endpoints.len()].clone())
+        let draw = Draw { key: preference.key, roll, turn };
+        let load = |at: usize| {
+            let endpoint = &endpoints[at];
+            Load { active: endpoint.active.get(), far: !endpoint.near.get() }
+        };
+        let tried = |at: usize| preference.tried.contains(&endpoints[at].address);
+        let at = self.picker.borrow().pick(endpoints.len(), draw, load, tried)?;
+        Some(Chosen::new(endpoints[at].clone()))
     }
 
     pub(crate) fn limits(&self) -> PoolLimits {
