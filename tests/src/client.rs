@@ -4,9 +4,14 @@
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
+use rustls::ClientConfig;
+
 use crate::head::{Fields, Reader, joined, malformed};
+use crate::tls::{self, Handshake, Stream};
 
 /// One answer.
 #[derive(Debug)]
@@ -56,8 +61,29 @@ impl Client {
         Ok(Self { reader: Reader::new(stream) })
     }
 
+    /// Connects, says what goes before TLS (a PROXY header), and handshakes.
+    pub fn connect_tls(
+        to: SocketAddr,
+        patience: Duration,
+        before: &[u8],
+        config: Arc<ClientConfig>,
+        server_name: Option<&str>,
+    ) -> Result<Self> {
+        let mut plain = Self::connect(to, patience)?;
+        plain.send(before)?;
+        let Stream::Plain(socket) = plain.reader.stream else { unreachable!("just connected") };
+        let stream = tls::connect(socket, config, server_name)?;
+        Ok(Self { reader: Reader::new(stream) })
+    }
+
+    /// What the TLS handshake came to.
+    pub fn handshake(&self) -> Option<Handshake> {
+        self.reader.stream.handshake()
+    }
+
+    /// The socket, below TLS if there is any.
     pub fn stream(&self) -> &TcpStream {
-        &self.reader.stream
+        self.reader.stream.socket()
     }
 
     pub fn reader(&mut self) -> &mut Reader {
@@ -156,7 +182,7 @@ impl Client {
 
     /// Ends our side; the gateway may still answer.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.reader.stream.shutdown(std::net::Shutdown::Write)
+        self.reader.stream.finish()
     }
 
     /// Ends the connection with a reset.
@@ -166,7 +192,7 @@ impl Client {
         // SAFETY: an option of a descriptor that we own, from a value that outlives the call.
         unsafe {
             libc::setsockopt(
-                self.reader.stream.as_raw_fd(),
+                self.reader.stream.socket().as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_LINGER,
                 (&raw const linger).cast(),

@@ -4,7 +4,8 @@
 //! accept too.
 
 use std::io::{self, Read};
-use std::net::TcpStream;
+
+use crate::tls::Stream;
 
 /// Field lines in order, names as they came.
 pub type Fields = Vec<(String, String)>;
@@ -22,7 +23,7 @@ pub fn joined(fields: &Fields, name: &str) -> Option<String> {
 /// A socket with what was read beyond the last message.
 #[derive(Debug)]
 pub struct Reader {
-    pub stream: TcpStream,
+    pub stream: Stream,
     buffer: Vec<u8>,
 }
 
@@ -32,8 +33,8 @@ pub fn malformed(what: impl Into<String>) -> io::Error {
 }
 
 impl Reader {
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new() }
+    pub fn new(stream: impl Into<Stream>) -> Self {
+        Self { stream: stream.into(), buffer: Vec::new() }
     }
 
     /// Bytes read and not used yet.

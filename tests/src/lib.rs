@@ -13,6 +13,9 @@ pub mod gateway;
 pub mod head;
 pub mod load;
 pub mod manifest;
+pub mod pki;
+pub mod proxy_protocol;
+pub mod tls;
 pub mod upstream;
 pub mod yaml;
 

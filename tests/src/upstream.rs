@@ -2,7 +2,7 @@
 //! Back ends: one that answers what it saw, and any other that a test writes as a function of a
 //! socket.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::head::{Fields, Reader, joined, malformed};
+use crate::tls::{self, Stream};
 
 /// A listening socket with a thread per connection. Stops accepting when dropped.
 #[derive(Debug)]
@@ -137,14 +139,45 @@ pub fn request_to(reader: &mut Reader, sink: &mut dyn FnMut(&[u8])) -> io::Resul
 /// `x-backend-status: 503`, `x-backend-header: name=value` (any number), `x-backend-delay-ms: 50`,
 /// `x-backend-never` (no answer at all), `x-backend-stall` (an answer that stops in its middle),
 /// `x-backend-close` (closes after the answer).
-pub fn echo(name: &str, stream: TcpStream) {
-    let port = stream.local_addr().map_or(0, |address| address.port());
+pub fn echo(name: &str, stream: impl Into<Stream>) {
     let mut reader = Reader::new(stream);
+    let port = reader.stream.socket().local_addr().map_or(0, |address| address.port());
     // Bounded by the connection: it ends with the client's.
     while let Ok(Some(request)) = request(&mut reader) {
         match answer(name, port, &request, &mut reader) {
             Ok(true) => {}
             Ok(false) | Err(_) => return,
+        }
+    }
+}
+
+/// [`echo`] over TLS. A client that this configuration refuses gets nothing more.
+pub fn echo_tls(name: &str, socket: TcpStream, config: Arc<ServerConfig>) {
+    if let Ok(stream) = tls::accept(socket, config) {
+        echo(name, stream);
+    }
+}
+
+/// Answers every line with `name: line`, and the end of the client's side with `name: end`.
+pub fn lines(name: &str, stream: impl Into<Stream>) {
+    let mut stream = BufReader::new(stream.into());
+    let mut line = Vec::new();
+    // Bounded by the connection: it ends with the client's.
+    loop {
+        line.clear();
+        match stream.read_until(b'\n', &mut line) {
+            Ok(0) => {
+                let _ = stream.get_mut().write_all(format!("{name}: end\n").as_bytes());
+                let _ = stream.get_mut().finish();
+                return;
+            }
+            Ok(_) => {
+                let answer = [name.as_bytes(), b": ", &line].concat();
+                if stream.get_mut().write_all(&answer).is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
         }
     }
 }
@@ -170,6 +203,10 @@ fn answer(name: &str, port: u16, request: &Request, reader: &mut Reader) -> io::
         "backend": name, "port": port, "method": request.method, "target": request.target,
         "version": request.version, "fields": fields,
         "body": String::from_utf8_lossy(&request.body),
+        "tls": reader.stream.handshake().map(|tls| json!({
+            "server_name": tls.server_name, "version": tls.version, "suite": tls.suite,
+            "alpn": tls.alpn, "client": tls.certificate(),
+        })),
     });
     let body = seen.to_string();
     let mut head = format!("HTTP/1.1 {status} Echo\r\ncontent-type: application/json\r\n");

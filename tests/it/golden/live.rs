@@ -1,19 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Golden cases against the running gateway: one process per case, on both drivers. In the files
-//! `192.0.2.N` is back end number N; here it becomes a loopback address that listens.
+//! `192.0.2.N` is back end number N; here it becomes a loopback address that listens: on ports
+//! 8000 and 8001 for HTTP, on 8443 for HTTP over TLS (a certificate for `a.upstream` and so on, by
+//! the authority `upstreams`), on 8444 for the same with client certificates by `clients`, on 9000
+//! for lines over TCP.
+//!
+//! An entry of a `.http.yaml` file is one connection. It may say `proxy_protocol` and `tls`; then
+//! come a `request` (or `raw`) and what is expected of its answer, or `tcp`, steps on the bare
+//! connection; and `handshake`: what TLS came to, or how it `fails`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ringway_tests::address::Block;
 use ringway_tests::client::Response;
 use ringway_tests::gateway::{Gateway, Options};
-use ringway_tests::upstream::{Hole, Upstream, echo};
-use ringway_tests::{Client, PATIENCE, yaml};
+use ringway_tests::tls::{self, ClientOptions, Handshake};
+use ringway_tests::upstream::{Hole, Upstream, echo, echo_tls, lines};
+use ringway_tests::{Client, PATIENCE, pki, proxy_protocol, yaml};
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, NamedGroup};
 use serde_json::Value;
 
 use super::{cases, environment, folder, read};
@@ -37,6 +50,14 @@ impl Backends {
                 let address = SocketAddr::from((block.address(n as u8 + 1), port));
                 echoes.push(Upstream::start(address, move |stream| echo(name, stream))?);
             }
+            let at = |port| SocketAddr::from((block.address(n as u8 + 1), port));
+            let leaf = pki::server(&format!("{name}.upstream by upstreams"))?;
+            for (port, clients) in [(8443, None), (8444, Some("clients"))] {
+                let config = tls::server(&leaf, clients)?;
+                let serve = move |socket| echo_tls(name, socket, config.clone());
+                echoes.push(Upstream::start(at(port), serve)?);
+            }
+            echoes.push(Upstream::start(at(9000), move |socket| lines(name, socket))?);
         }
         let hole = Hole::start(block.address(30), 8000)?;
         Ok(Self { block, _echoes: echoes, _hole: hole })
@@ -91,10 +112,11 @@ fn serve(case: &str, backends: &Backends, io_backend: &'static str) -> Result<()
     let options = Options { env: environment(&settings), ..Options::driver(io_backend) };
     let gateway = Gateway::start(&real(&manifests), &options)?;
     gateway.assert_driver(io_backend)?;
+    let mut sessions = Sessions::new();
     for (n, exchange) in exchanges.iter().enumerate() {
         let title = exchange.get("request").and_then(Value::as_str).unwrap_or("raw");
         Exchange::read(exchange)
-            .and_then(|exchange| exchange.run(&gateway))
+            .and_then(|exchange| exchange.run(&gateway, &mut sessions))
             .with_context(|| format!("exchange {} ({title})", n + 1))
             .map_err(|error| {
                 let log = gateway.log();
@@ -107,14 +129,22 @@ fn serve(case: &str, backends: &Backends, io_backend: &'static str) -> Result<()
     Ok(())
 }
 
+/// Client configurations that keep their sessions from one connection to the next, by name.
+type Sessions = BTreeMap<String, Arc<ClientConfig>>;
+
 /// One entry of a `.http.yaml` file.
 struct Exchange<'a> {
     entry: &'a Value,
     method: String,
+    /// What is sent; empty where the entry has no request.
     bytes: Vec<u8>,
 }
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 22] = [
+    "proxy_protocol",
+    "tls",
+    "handshake",
+    "tcp",
     "request",
     "raw",
     "host",
@@ -146,6 +176,11 @@ impl<'a> Exchange<'a> {
             let method = raw.split(' ').next().unwrap_or_default().to_owned();
             return Ok(Self { entry, method, bytes: raw.into() });
         }
+        if entry.get("request").is_none() {
+            let other = ["tcp", "handshake", "refused"].iter().any(|key| entry.get(key).is_some());
+            ensure!(other, "an entry that does nothing");
+            return Ok(Self { entry, method: String::new(), bytes: Vec::new() });
+        }
         let request = entry["request"].as_str().context("no request")?;
         let (method, target) = request.split_once(' ').context("METHOD TARGET")?;
         let host = entry.get("host").map_or("example.com", |h| h.as_str().unwrap_or_default());
@@ -176,7 +211,7 @@ impl<'a> Exchange<'a> {
         Ok(Self { entry, method: method.to_owned(), bytes })
     }
 
-    fn run(&self, gateway: &Gateway) -> Result<()> {
+    fn run(&self, gateway: &Gateway, sessions: &mut Sessions) -> Result<()> {
         let port = self.entry.get("port").map_or(Some(8080), Value::as_u64).context("port")?;
         let address = gateway.address(u16::try_from(port)?);
         if self.flag("refused") {
@@ -186,10 +221,42 @@ impl<'a> Exchange<'a> {
                 Ok(_) => bail!("somebody listens on port {port}"),
             };
         }
-        let start = Instant::now();
-        let mut client = Client::connect(address, PATIENCE)?;
+        if let Some(fails) = self.entry.get("handshake").and_then(|wanted| wanted.get("fails")) {
+            let got = match self.connect(address, sessions).and_then(Self::first_read) {
+                Ok(()) => bail!("the handshake does not fail"),
+                Err(error) => tls::alert(&error),
+            };
+            let fine = match fails {
+                Value::Array(any) => any.contains(&got.as_str().into()),
+                one => *one == got.as_str(),
+            };
+            ensure!(fine, "the handshake fails with {got}, not with {fails}");
+            return Ok(());
+        }
         let times = self.entry.get("times").map_or(Some(1), Value::as_u64).context("times")?;
         let mut counts = BTreeMap::new();
+        if let Some(steps) = self.entry.get("tcp") {
+            let steps = steps.as_array().context("tcp is a list of steps")?;
+            for _ in 0..times {
+                let mut client = self.connect(address, sessions)?;
+                let from = converse(&mut client, steps)?;
+                if self.entry.get("shares").is_some() {
+                    *counts.entry(from.context("no line was answered")?).or_insert(0_u64) += 1;
+                } else if let Some(wanted) = self.entry.get("from").and_then(Value::as_str) {
+                    ensure!(from.as_deref() == Some(wanted), "answered by {from:?}, not {wanted}");
+                }
+            }
+            return self.check_shares(&counts, times);
+        }
+        let start = Instant::now();
+        let mut client = self.connect(address, sessions)?;
+        if let Some(wanted) = self.entry.get("handshake") {
+            let handshake = client.handshake().context("no TLS to check")?;
+            check_handshake(wanted, &handshake)?;
+        }
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
         for _ in 0..times {
             client.send(&self.bytes)?;
             let response = client.response(&self.method)?;
@@ -213,6 +280,39 @@ impl<'a> Exchange<'a> {
             ensure!(start.elapsed() < Duration::from_millis(limit), "closed late");
         }
         self.check_shares(&counts, times)
+    }
+
+    /// Connects as the entry says: a PROXY header, then TLS.
+    fn connect(&self, address: SocketAddr, sessions: &mut Sessions) -> Result<Client> {
+        let before = self.entry.get("proxy_protocol").map_or(Ok(Vec::new()), proxy_header)?;
+        let Some(written) = self.entry.get("tls") else {
+            let mut client = Client::connect(address, PATIENCE)?;
+            client.send(&before)?;
+            return Ok(client);
+        };
+        let options = tls_options(written)?;
+        let config = match written.get("session").and_then(Value::as_str) {
+            None => options.config()?,
+            Some(name) => match sessions.get(name) {
+                Some(config) => config.clone(),
+                None => {
+                    let mut config = Arc::unwrap_or_clone(options.config()?);
+                    config.resumption = Resumption::store(Arc::new(OneDrawer::default()));
+                    sessions.entry(name.to_owned()).or_insert_with(|| Arc::new(config)).clone()
+                }
+            },
+        };
+        Client::connect_tls(address, PATIENCE, &before, config, options.server_name.as_deref())
+    }
+
+    /// With TLS 1.3 a refusal of the client may come behind its own end of the handshake. Whoever
+    /// was not refused gets an answer to this.
+    fn first_read(mut client: Client) -> Result<()> {
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        match client.reader().fill()? {
+            0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            _ => Ok(()),
+        }
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -272,6 +372,149 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// `{version: 1, source: …, destination: …}`, or the bytes themselves.
+fn proxy_header(written: &Value) -> Result<Vec<u8>> {
+    if let Some(bytes) = written.as_str() {
+        return Ok(bytes.into());
+    }
+    if written.get("local").is_some() {
+        return Ok(proxy_protocol::v2_local());
+    }
+    let address = |key: &str| -> Result<SocketAddr> {
+        let text = written.get(key).and_then(Value::as_str).with_context(|| key.to_owned())?;
+        text.parse().with_context(|| text.to_owned())
+    };
+    let (source, destination) = (address("source")?, address("destination")?);
+    match written.get("version").and_then(Value::as_u64) {
+        Some(1) => Ok(proxy_protocol::v1(source, destination)),
+        // An unknown type-length-value behind the addresses is to be skipped.
+        Some(2) => Ok(proxy_protocol::v2(source, destination, &[0xe0, 0, 2, b'h', b'i'])),
+        other => bail!("no version {other:?} of the PROXY protocol"),
+    }
+}
+
+fn tls_options(written: &Value) -> Result<ClientOptions> {
+    let mut options = ClientOptions::default();
+    let list = |value: &Value| -> Result<Vec<String>> {
+        let items = value.as_array().context("a list")?;
+        items.iter().map(|item| Ok(item.as_str().context("a string")?.to_owned())).collect()
+    };
+    for (key, value) in written.as_object().context("tls is a map")? {
+        let text = || value.as_str().map(str::to_owned).context("a string");
+        match key.as_str() {
+            "server_name" => options.server_name = value.as_str().map(str::to_owned),
+            "trust" => options.trust = Some(text()?),
+            "client" => options.certificate = Some(pki::client(&text()?)?),
+            "versions" => options.versions = list(value)?,
+            "alpn" => options.alpn = list(value)?,
+            "suites" => options.suites = list(value)?,
+            "groups" => options.groups = list(value)?,
+            "session" => {}
+            _ => bail!("unknown key tls.{key}"),
+        }
+    }
+    Ok(options)
+}
+
+fn check_handshake(wanted: &Value, got: &Handshake) -> Result<()> {
+    for (key, wanted) in wanted.as_object().context("handshake is a map")? {
+        let got: Value = match key.as_str() {
+            "certificate" => got.certificate().into(),
+            "version" => got.version.as_str().into(),
+            "suite" => got.suite.as_str().into(),
+            "group" => got.group.as_str().into(),
+            "alpn" => got.alpn.as_deref().into(),
+            "resumed" => got.resumed.into(),
+            _ => bail!("unknown key handshake.{key}"),
+        };
+        ensure!(got == *wanted, "the handshake's {key} is {got}, not {wanted}");
+    }
+    Ok(())
+}
+
+/// Steps on a bare connection; gives the name that answered the last `line`.
+fn converse(client: &mut Client, steps: &[Value]) -> Result<Option<String>> {
+    let mut from = None;
+    for (n, step) in steps.iter().enumerate() {
+        let (key, value) =
+            step.as_object().and_then(|step| step.iter().next()).context("a step")?;
+        let text = || value.as_str().context("a string");
+        let done = match key.as_str() {
+            "send" => client.send(text()?.as_bytes()).map_err(Into::into),
+            "finish" => client.finish().map_err(Into::into),
+            "line" => line(client, text()?).map(|name| from = Some(name)),
+            "expect" => expect(client, text()?.as_bytes()),
+            // Without TLS the end has no name: closed or reset.
+            "closed" => match client.is_closed() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(anyhow::anyhow!("bytes instead of the end")),
+                Err(error) => Err(error.into()),
+            },
+            _ => bail!("unknown step {key}"),
+        };
+        done.with_context(|| format!("step {} ({key})", n + 1))?;
+    }
+    Ok(from)
+}
+
+/// Sends a line, and gives the name of the back end that answered it.
+fn line(client: &mut Client, text: &str) -> Result<String> {
+    client.send(format!("{text}\n").as_bytes())?;
+    let mut got = Vec::new();
+    while !got.ends_with(b"\n") {
+        client.reader().exactly(1, &mut |bytes| got.extend_from_slice(bytes))?;
+    }
+    let got = String::from_utf8_lossy(&got).into_owned();
+    let (name, rest) = got.trim_end().split_once(": ").with_context(|| got.clone())?;
+    ensure!(rest == text, "{got:?} for {text:?}");
+    Ok(name.to_owned())
+}
+
+fn expect(client: &mut Client, wanted: &[u8]) -> Result<()> {
+    let mut got = Vec::new();
+    client.reader().exactly(wanted.len() as u64, &mut |bytes| got.extend_from_slice(bytes))?;
+    ensure!(got == wanted, "got {:?}", String::from_utf8_lossy(&got));
+    Ok(())
+}
+
+/// Sessions by nobody's name: a client that offers whatever it got last, to whomever.
+#[derive(Debug, Default)]
+struct OneDrawer {
+    tls12: Mutex<Option<Tls12ClientSessionValue>>,
+    tls13: Mutex<VecDeque<Tls13ClientSessionValue>>,
+    group: Mutex<Option<NamedGroup>>,
+}
+
+impl ClientSessionStore for OneDrawer {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        *self.group.lock().unwrap() = Some(group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        *self.group.lock().unwrap()
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        *self.tls12.lock().unwrap() = Some(value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.tls12.lock().unwrap().clone()
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        *self.tls12.lock().unwrap() = None;
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.tls13.lock().unwrap().push_back(value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.tls13.lock().unwrap().pop_back()
+    }
+}
+
 fn backend(response: &Response) -> Option<String> {
     Some(response.seen()?["backend"].as_str()?.to_owned())
 }
@@ -288,6 +531,15 @@ fn check_seen(sees: &Value, seen: &Value) -> Result<()> {
             "target" | "method" | "body" | "version" | "port" => {
                 ensure!(seen[key] == *wanted, "the back end saw {key} {}, not {wanted}", seen[key]);
             }
+            "tls" => match wanted.as_object() {
+                None => ensure!(seen["tls"] == *wanted, "TLS to the back end: {}", seen["tls"]),
+                Some(wanted) => {
+                    for (key, wanted) in wanted {
+                        let got = &seen["tls"][key];
+                        ensure!(got == wanted, "the back end's tls.{key} is {got}, not {wanted}");
+                    }
+                }
+            },
             "host" => check_field("host", wanted, &lines)?,
             "headers" => {
                 for (name, wanted) in wanted.as_object().context("headers is a map")? {

@@ -36,9 +36,11 @@ fn children(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// A case's settings (its first document, if that is of `ringway.test/v1`) and its manifests.
+/// A case's settings (its first document, if that is of `ringway.test/v1`) and its manifests, with
+/// the certificates that they name in braces.
 fn read(case: &str) -> (serde_json::Value, String) {
     let text = fs::read_to_string(folder().join(format!("{case}.in.yaml"))).unwrap();
+    let text = ringway_tests::pki::expand(&text).expect(case);
     if !text.starts_with("apiVersion: ringway.test/v1\n") {
         return (serde_json::Value::Null, text);
     }
