@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,12 +16,15 @@ use crate::cpu::{self, Used};
 use crate::engine::{Edge, Engine, Load, Outcome, Until};
 use crate::peer::{Peer, Running, Setup};
 use crate::report::{Report, Row, Sample};
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Scenario, Wire, Work};
+use crate::tls::Sessions;
 use crate::tools;
 
 /// Beyond this share of a window without its core, a proxy's sample is taken again.
 const DISTURBANCE_MAX: f64 = 0.1;
 const RETRIES: usize = 2;
+/// Full handshakes that gather sessions for a window of resumed ones.
+const GATHERED: u64 = 5_000;
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
@@ -129,16 +133,19 @@ struct Entrant {
 impl Comparison<'_> {
     fn run(&self, binaries: &[(Peer, Result<PathBuf>)]) -> Result<Report> {
         let mut engine = Engine::open(([127, 0, 0, 1], 0).into())?;
-        let load = self.scenario.load();
+        let sessions = Arc::<Sessions>::default();
+        let load = self.scenario.load(&sessions);
         let mut entrants = Vec::new();
-        for (peer, binary) in binaries.iter().filter(|(peer, _)| peer.can(self.scenario.work)) {
+        for (peer, binary) in
+            binaries.iter().filter(|(peer, _)| peer.can(self.scenario.work, self.scenario.wire))
+        {
             eprintln!("{}: starting {}", self.scenario.name, peer.name());
             entrants.push(self.enter(*peer, binary, &load, &mut engine)?);
         }
         for round in 1..=self.options.rounds {
             for entrant in &mut entrants {
                 let name = entrant.row.peer.clone();
-                match self.sample(entrant, &mut engine) {
+                match self.sample(entrant, &sessions, &mut engine) {
                     Ok(None) => {}
                     Ok(Some(sample)) => {
                         eprintln!(
@@ -155,7 +162,9 @@ impl Comparison<'_> {
                 }
             }
         }
-        if let Some(wrk) = self.wrk {
+        // wrk knows neither this TLS nor WebSockets.
+        let plain = self.scenario.wire == Wire::Cleartext && self.scenario.work != Work::WebSocket;
+        if let Some(wrk) = self.wrk.filter(|_| plain) {
             for entrant in &mut entrants {
                 if let Err(error) = self.cross_check(wrk, entrant, &mut engine) {
                     eprintln!("{}: wrk with {}: {error:#}", self.scenario.name, entrant.row.peer);
@@ -188,6 +197,7 @@ impl Comparison<'_> {
             admin: free_port()?,
             back_end: engine.address()?.port(),
             work: self.scenario.work,
+            tls: self.scenario.wire != Wire::Cleartext,
             dir: folder.0.clone(),
         };
         let mut entrant = Entrant {
@@ -209,13 +219,29 @@ impl Comparison<'_> {
     }
 
     /// One measured window, taken again when a neighbour had the core.
-    fn sample(&self, entrant: &Entrant, engine: &mut Engine) -> Result<Option<Sample>> {
+    fn sample(
+        &self,
+        entrant: &Entrant,
+        sessions: &Sessions,
+        engine: &mut Engine,
+    ) -> Result<Option<Sample>> {
         let Some(running) = &entrant.running else { return Ok(None) };
         let until = Until::Time { warm_up: self.options.warm_up, window: self.options.window };
         let load = Load { until, ..entrant.load.clone() };
         let mut best: Option<Sample> = None;
+        let resumes = self.scenario.wire == Wire::TlsResumptions;
         for _ in 0..=if self.options.quick { 0 } else { RETRIES } {
-            let sample = measure(running, &load, engine)?;
+            let mut load = load.clone();
+            if resumes {
+                sessions.gather();
+                engine
+                    .run(&Load { until: Until::Answers(GATHERED), ..load.clone() }, &mut |_| {
+                        Ok(())
+                    })?;
+                // The window ends before they do.
+                load.until = Until::Answers(sessions.show() as u64 * 9 / 10);
+            }
+            let sample = self.measure(running, &load, engine)?;
             if best.as_ref().is_none_or(|best| sample.disturbance() < best.disturbance()) {
                 best = Some(sample);
             }
@@ -224,6 +250,25 @@ impl Comparison<'_> {
             }
         }
         Ok(best)
+    }
+
+    /// Runs a load and reads the proxy's processor time at the edges of its window.
+    fn measure(&self, running: &Running, load: &Load, engine: &mut Engine) -> Result<Sample> {
+        let processes = running.processes()?;
+        let (mut before, mut used) = (Used::default(), Used::default());
+        let mut outcome = engine.run(load, &mut |edge| {
+            let now = cpu::used(&processes)?;
+            match edge {
+                Edge::Start => before = now,
+                Edge::End => used = now.since(before),
+            }
+            Ok(())
+        })?;
+        if let Some(wrong) = self.scenario.judge(outcome.handshakes, outcome.resumed) {
+            outcome.errors += 1;
+            outcome.first_error.get_or_insert(wrong);
+        }
+        Ok(sample_of(&outcome, used))
     }
 
     /// The figure with wrk as the generator. It sends the first request only, and no bodies.
@@ -273,21 +318,6 @@ impl Entrant {
         drop(running);
         row
     }
-}
-
-/// Runs a load and reads the proxy's processor time at the edges of its window.
-fn measure(running: &Running, load: &Load, engine: &mut Engine) -> Result<Sample> {
-    let processes = running.processes()?;
-    let (mut before, mut used) = (Used::default(), Used::default());
-    let outcome = engine.run(load, &mut |edge| {
-        let now = cpu::used(&processes)?;
-        match edge {
-            Edge::Start => before = now,
-            Edge::End => used = now.since(before),
-        }
-        Ok(())
-    })?;
-    Ok(sample_of(&outcome, used))
 }
 
 fn sample_of(outcome: &Outcome, used: Used) -> Sample {

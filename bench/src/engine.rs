@@ -7,17 +7,20 @@
 //! Invariant: what one end sends (`http::body`) is what the other end compares with.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use crate::http::{self, Hash};
 use crate::ring::{Completion, Op, Ring};
+use crate::scenario::HOST;
 use crate::schedule::Schedule;
 
 /// A head longer than this is an error.
@@ -62,6 +65,13 @@ pub(crate) struct Load {
     pub(crate) until: Until,
     /// One body in this many is compared byte for byte (by hash); 1 compares all.
     pub(crate) compare_every: u64,
+    /// What clients speak TLS with.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// Every request on a connection of its own.
+    pub(crate) reconnect: bool,
+    /// Clients begin with this request, are answered 101, and from then on `requests` are messages
+    /// that come back as they are.
+    pub(crate) upgrade: Option<&'static [u8]>,
 }
 
 /// An edge of the measured window, told to the caller the moment it is reached.
@@ -82,6 +92,9 @@ pub(crate) struct Outcome {
     /// Failures over the whole run, warm-up included.
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
+    /// TLS handshakes inside the window, and how many of them resumed a session.
+    pub(crate) handshakes: u64,
+    pub(crate) resumed: u64,
     /// Nanoseconds from due to answered; filled by open loops only.
     pub(crate) latency: Histogram<u64>,
 }
@@ -105,6 +118,8 @@ pub(crate) struct Engine {
     connections: Vec<Option<Connection>>,
     free: Vec<u32>,
     done: Vec<Completion>,
+    /// Decrypted bytes on their way to [`Engine::consume`].
+    plain: Vec<u8>,
     answers: HashMap<usize, &'static [u8]>,
     bodies: HashMap<u64, Hash>,
     run: Run,
@@ -113,6 +128,12 @@ pub(crate) struct Engine {
 struct Connection {
     socket: OwnedFd,
     side: Side,
+    tls: Option<Box<Session>>,
+    /// Bytes of this connection's own that are being sent, and those that follow.
+    out: Vec<u8>,
+    next_out: Vec<u8>,
+    /// Upgraded: bytes come back as they are.
+    raw: bool,
     /// A head that is not whole yet.
     partial: Vec<u8>,
     body_left: u64,
@@ -123,11 +144,20 @@ struct Connection {
     closing: bool,
 }
 
+/// A client's TLS.
+struct Session {
+    connection: ClientConnection,
+    /// Its handshake was counted.
+    counted: bool,
+}
+
 enum Side {
     Client {
         /// When the request in flight was due.
         due: Option<Instant>,
         in_body: bool,
+        /// What is still to come back of a message.
+        echo: &'static [u8],
     },
     BackEnd {
         /// The answer owed once the request's body is in.
@@ -161,6 +191,8 @@ impl Run {
             compared: 0,
             errors: 0,
             first_error: None,
+            handshakes: 0,
+            resumed: 0,
             latency,
         };
         Ok(Self {
@@ -206,6 +238,9 @@ impl Engine {
             pace: Pace::Closed,
             until: Until::Answers(0),
             compare_every: 1,
+            tls: None,
+            reconnect: false,
+            upgrade: None,
         };
         Ok(Self {
             ring,
@@ -213,6 +248,7 @@ impl Engine {
             connections: Vec::new(),
             free: Vec::new(),
             done: Vec::new(),
+            plain: Vec::new(),
             answers: HashMap::new(),
             bodies: HashMap::new(),
             run: Run::new(nothing, None)?,
@@ -323,13 +359,30 @@ impl Engine {
 
     fn connect(&mut self) -> Result<()> {
         for _ in 0..self.run.load.connections {
-            let socket = TcpStream::connect_timeout(&self.run.load.target, Duration::from_secs(5))
-                .with_context(|| format!("connecting to {}", self.run.load.target))?;
-            socket.set_nodelay(true)?;
-            let slot = self.add(socket.into(), Side::Client { due: None, in_body: false });
-            self.run.clients += 1;
-            self.run.idle.push(slot);
+            self.connect_one()?;
         }
+        Ok(())
+    }
+
+    /// On loopback the kernel completes this at once, whatever the proxy does.
+    fn connect_one(&mut self) -> Result<()> {
+        let load = &self.run.load;
+        let socket = TcpStream::connect_timeout(&load.target, Duration::from_secs(5))
+            .with_context(|| format!("connecting to {}", load.target))?;
+        socket.set_nodelay(true)?;
+        let tls = match &load.tls {
+            None => None,
+            Some(config) => {
+                let name = HOST.try_into().expect("a DNS name");
+                let connection = ClientConnection::new(Arc::clone(config), name)?;
+                Some(Box::new(Session { connection, counted: false }))
+            }
+        };
+        let side = Side::Client { due: None, in_body: false, echo: &[] };
+        let slot = self.add(socket.into(), side);
+        self.connections[slot as usize].as_mut().expect("just added").tls = tls;
+        self.run.clients += 1;
+        self.run.idle.push(slot);
         Ok(())
     }
 
@@ -398,6 +451,10 @@ impl Engine {
         self.connections[slot as usize] = Some(Connection {
             socket,
             side,
+            tls: None,
+            out: Vec::new(),
+            next_out: Vec::new(),
+            raw: false,
             partial: Vec::new(),
             body_left: 0,
             compare: None,
@@ -412,7 +469,13 @@ impl Engine {
         let slot = completion.slot;
         if let (Some(buffer), Ok(len)) = (completion.buffer, usize::try_from(completion.result)) {
             if len > 0 {
-                self.consume(slot, buffer, len);
+                // The bytes are the kernel's buffer, which nothing else touches until it is given
+                // back; a raw view of it lets the connection be changed meanwhile.
+                let view: *const [u8] = self.ring.bytes(buffer, len);
+                // SAFETY: the pool lives as long as the ring, and `buffer` is given back below.
+                let bytes = unsafe { &*view };
+                let tls = self.connections[slot as usize].as_ref().is_some_and(|c| c.tls.is_some());
+                if tls { self.decrypt(slot, bytes) } else { self.consume(slot, bytes) }
             }
             self.ring.give_back(buffer);
         }
@@ -429,17 +492,65 @@ impl Engine {
         self.close(slot);
     }
 
+    /// Takes received records apart and what is in them through [`Engine::consume`].
+    fn decrypt(&mut self, slot: u32, mut records: &[u8]) {
+        let mut plain = std::mem::take(&mut self.plain);
+        while !records.is_empty() {
+            let Some(connection) = self.connections[slot as usize].as_mut() else { break };
+            let Some(session) = connection.tls.as_mut() else { break };
+            plain.clear();
+            let opened = session.open(&mut records, &mut plain);
+            if !session.counted
+                && let Some(kind) = session.connection.handshake_kind()
+            {
+                session.counted = true;
+                if self.run.counts {
+                    self.run.outcome.handshakes += 1;
+                    self.run.outcome.resumed += u64::from(kind == HandshakeKind::Resumed);
+                }
+            }
+            self.consume(slot, &plain);
+            if let Err(error) = opened {
+                self.run.fail(format!("TLS: {error}"));
+                self.close(slot);
+                break;
+            }
+            self.flush(slot);
+        }
+        self.plain = plain;
+    }
+
+    /// Sends what waits to be sent of a connection's own bytes, unless a send is in flight.
+    fn flush(&mut self, slot: u32) {
+        let Some(connection) = self.connections[slot as usize].as_mut() else { return };
+        if connection.sending || connection.closing {
+            return;
+        }
+        connection.out.clear();
+        std::mem::swap(&mut connection.out, &mut connection.next_out);
+        if let Some(session) = &mut connection.tls {
+            while session.connection.wants_write() {
+                session.connection.write_tls(&mut connection.out).expect("a Vec takes everything");
+            }
+        }
+        if connection.out.is_empty() {
+            return;
+        }
+        connection.sending = true;
+        // SAFETY: `out` is touched only while nothing is being sent, and a connection is dropped only
+        // then.
+        unsafe { self.ring.send_owned(connection.socket.as_raw_fd(), slot, &connection.out) };
+    }
+
     /// Takes received bytes through head and body, as often as whole messages are there.
-    fn consume(&mut self, slot: u32, buffer: u16, len: usize) {
-        // The bytes are the kernel's buffer, which nothing else touches until it is given back; a raw
-        // view of it lets the connection be changed meanwhile.
-        let view: *const [u8] = self.ring.bytes(buffer, len);
-        // SAFETY: the pool lives as long as the ring, and `buffer` is given back after this call.
-        let mut bytes = unsafe { &*view };
+    fn consume(&mut self, slot: u32, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Some(connection) = self.connections[slot as usize].as_mut() else { return };
             if connection.closing {
                 return;
+            }
+            if connection.raw {
+                return self.consume_raw(slot, bytes);
             }
             let stepped = if connection.body_left > 0 {
                 let now =
@@ -461,6 +572,30 @@ impl Engine {
                 }
                 Ok(true) => self.message_if_whole(slot),
                 Ok(false) => {}
+            }
+        }
+    }
+
+    /// Takes bytes of an upgraded connection: echoes them, or compares them with what was sent.
+    fn consume_raw(&mut self, slot: u32, bytes: &[u8]) {
+        let connection = self.connections[slot as usize].as_mut().expect("the caller looked");
+        match &mut connection.side {
+            Side::BackEnd { .. } => {
+                connection.next_out.extend_from_slice(bytes);
+                self.flush(slot);
+            }
+            Side::Client { due, echo, .. } => {
+                let Some(rest) = echo.strip_prefix(bytes) else {
+                    self.run.fail("a message came back changed".to_owned());
+                    return self.close(slot);
+                };
+                *echo = rest;
+                if rest.is_empty()
+                    && let Some(due) = due.take()
+                {
+                    self.run.outcome.compared += 1;
+                    self.answered(slot, due);
+                }
             }
         }
     }
@@ -495,6 +630,18 @@ impl Engine {
         let connection = self.connections[slot as usize].as_mut().expect("the caller looked");
         let length = match &mut connection.side {
             Side::Client { due: None, .. } => return Err("an answer to no request".to_owned()),
+            Side::Client { .. } if self.run.load.upgrade.is_some() => {
+                if !head.starts_with(b"HTTP/1.1 101 ") {
+                    let line = String::from_utf8_lossy(head.get(..15).unwrap_or(head));
+                    return Err(format!("answered {line}, not 101"));
+                }
+                if let Some(capture) = &mut self.run.capture {
+                    capture.answer_head = head.to_vec();
+                }
+                connection.raw = true;
+                self.send_message(slot);
+                return Ok(());
+            }
             Side::Client { in_body, .. } => {
                 let (status, length) = http::response(head)?;
                 let load = &self.run.load;
@@ -509,6 +656,15 @@ impl Engine {
                 }
                 *in_body = true;
                 length
+            }
+            Side::BackEnd { .. } if http::field(head, "upgrade").is_some() => {
+                if let Some(capture) = &mut self.run.capture {
+                    capture.upstream_head = head.to_vec();
+                }
+                connection.raw = true;
+                connection.next_out.extend_from_slice(SWITCHING);
+                self.flush(slot);
+                return Ok(());
             }
             Side::BackEnd { answer, .. } => {
                 let (target, length) = http::request(head)?;
@@ -557,7 +713,7 @@ impl Engine {
                     self.ring.send(connection.socket.as_raw_fd(), slot, answer);
                 }
             }
-            Side::Client { due, in_body } => {
+            Side::Client { due, in_body, .. } => {
                 if !std::mem::take(in_body) {
                     return;
                 }
@@ -576,6 +732,16 @@ impl Engine {
             run.outcome.answers += 1;
         }
         let enough = matches!(run.load.until, Until::Answers(count) if run.answered >= count);
+        if run.load.reconnect && run.sends && !enough {
+            self.close(slot);
+            return match self.connect_one() {
+                Ok(()) => {
+                    let slot = self.run.idle.pop().expect("just connected");
+                    self.send_request(slot, Instant::now());
+                }
+                Err(error) => self.run.fail(format!("{error:#}")),
+            };
+        }
         match run.load.pace {
             Pace::Closed if run.sends && !enough => self.send_request(slot, due),
             Pace::Closed => run.idle.push(slot),
@@ -597,18 +763,44 @@ impl Engine {
         if connection.closing {
             return;
         }
-        if connection.sending {
+        if connection.sending && connection.tls.is_none() {
             // The answer overtook the completion of its own request: that completion is in the
             // queue already, and sending now would only reorder bookkeeping.
             self.run.fail("answered before the request was sent".to_owned());
             return self.close(slot);
         }
         *due = Some(at);
-        connection.sending = true;
+        self.run.in_flight += 1;
+        match self.run.load.upgrade {
+            Some(upgrade) if !connection.raw => self.transmit(slot, upgrade),
+            _ => self.send_message(slot),
+        }
+    }
+
+    /// The next of the load's requests.
+    fn send_message(&mut self, slot: u32) {
         let request = self.run.load.requests[self.run.next];
         self.run.next = (self.run.next + 1) % self.run.load.requests.len();
-        self.run.in_flight += 1;
-        self.ring.send(connection.socket.as_raw_fd(), slot, request);
+        if let Some(Connection { side: Side::Client { echo, .. }, raw: true, .. }) =
+            self.connections[slot as usize].as_mut()
+        {
+            *echo = request;
+        }
+        self.transmit(slot, request);
+    }
+
+    fn transmit(&mut self, slot: u32, bytes: &'static [u8]) {
+        let Some(connection) = self.connections[slot as usize].as_mut() else { return };
+        match &mut connection.tls {
+            None => {
+                connection.sending = true;
+                self.ring.send(connection.socket.as_raw_fd(), slot, bytes);
+            }
+            Some(session) => {
+                session.connection.writer().write_all(bytes).expect("requests fit its buffer");
+                self.flush(slot);
+            }
+        }
     }
 
     fn sent(&mut self, completion: Completion) {
@@ -623,7 +815,9 @@ impl Engine {
         {
             connection.sending = true;
             self.ring.send(connection.socket.as_raw_fd(), slot, answer);
+            return;
         }
+        self.flush(slot);
     }
 
     /// Ends a connection; its slot is free once nothing of it is in flight.
@@ -650,6 +844,21 @@ impl Engine {
         }
     }
 }
+
+impl Session {
+    /// Takes records off the front, as many as there is room for, and appends what is in them.
+    fn open(&mut self, records: &mut &[u8], plain: &mut Vec<u8>) -> Result<()> {
+        self.connection.read_tls(records)?;
+        let state = self.connection.process_new_packets()?;
+        let from = plain.len();
+        plain.resize(from + state.plaintext_bytes_to_read(), 0);
+        Ok(self.connection.reader().read_exact(&mut plain[from..])?)
+    }
+}
+
+/// The answer to the upgrade of RFC 6455 §1.3, whose key scenarios send.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\
+    connection: Upgrade\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Binds once the address is free: the kernel closes the listener of a process that just ended only
 /// when it has taken its ring apart, a moment later.

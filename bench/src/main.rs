@@ -25,6 +25,7 @@ mod ring;
 mod scenario;
 mod schedule;
 mod stats;
+mod tls;
 mod tools;
 
 #[derive(Parser)]
@@ -190,6 +191,9 @@ fn load(arguments: &Drive) -> Result<()> {
             window: duration(arguments.seconds)?,
         },
         compare_every: 61,
+        tls: None,
+        reconnect: false,
+        upgrade: None,
     };
     let mut engine = Engine::open(arguments.back_end)?;
     let family = arguments.pid.map(cpu::family).transpose()?.unwrap_or_default();

@@ -90,6 +90,14 @@ impl Ring {
         self.send_raw(socket, slot, self.pool.data(buffer), len.min(BUFFER_BYTES));
     }
 
+    /// Sends `bytes`, which stay in place until the operation completes.
+    ///
+    /// # Safety
+    /// The memory must be neither freed nor written until then.
+    pub(crate) unsafe fn send_owned(&mut self, socket: RawFd, slot: u32, bytes: &[u8]) {
+        self.send_raw(socket, slot, bytes.as_ptr(), bytes.len());
+    }
+
     fn send_raw(&mut self, socket: RawFd, slot: u32, start: *const u8, len: usize) {
         let len = u32::try_from(len).expect("messages are far below 4 GiB");
         let send = opcode::Send::new(Fd(socket), start, len)
@@ -135,7 +143,7 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry, op: Op, slot: u32) {
         let entry = entry.user_data((op as u64) << 32 | u64::from(slot));
         // SAFETY: descriptors stay open and memory in place until the operation completes: sends are
-        // from `'static` bytes or from a buffer not given back, and connections are closed only when
+        // from `'static` bytes, a buffer not given back or a connection's own, and connections are closed only when
         // nothing of theirs is in flight.
         while unsafe { self.io.submission().push(&entry) }.is_err() {
             self.io.submit().expect("a full submission queue can be submitted");

@@ -4,11 +4,13 @@
 //! [`Scenario::verify`] looks at both ends so that nobody wins by doing less.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 
 use crate::engine::{Engine, Exchange, Load, Pace, Until, keep};
 use crate::http;
+use crate::tls::{self, Sessions};
 
 /// The host that clients ask for; it must arrive unchanged.
 pub(crate) const HOST: &str = "bench.example";
@@ -25,6 +27,22 @@ pub(crate) enum Work {
     Gateway,
     /// Finds the request's prefix among so many, `/r-00000/` …; others are answered 404.
     Routes(usize),
+    /// Copies bytes between the client and an upstream connection of its own; reads no HTTP.
+    Tunnel,
+    /// Passes a WebSocket upgrade on, then copies bytes.
+    WebSocket,
+}
+
+/// Over what clients connect. TLS is 1.3 with AES-128-GCM and X25519, which every proxy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Cleartext,
+    /// Handshakes before the window.
+    Tls,
+    /// A full handshake for every request.
+    TlsHandshakes,
+    /// A resumed handshake for every request.
+    TlsResumptions,
 }
 
 /// One row of the comparison.
@@ -33,6 +51,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) work: Work,
+    pub(crate) wire: Wire,
     pub(crate) connections: usize,
     /// Part of `--quick`.
     pub(crate) quick: bool,
@@ -47,6 +66,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         name: "tiny",
         title: "keep-alive, 13 B answer",
         work: Work::Forward,
+        wire: Wire::Cleartext,
         connections: 64,
         quick: true,
         answer_bytes: 13,
@@ -96,6 +116,50 @@ pub(crate) fn all() -> Vec<Scenario> {
             name: "routes-10k",
             title: "10,000 prefix routes, 13 B answer",
             work: Work::Routes(10_000),
+            ..plain.clone()
+        },
+        Scenario { name: "tls", title: "TLS 1.3, 13 B answer", wire: Wire::Tls, ..plain.clone() },
+        Scenario {
+            name: "tls-64k",
+            title: "TLS 1.3, 64 KiB answer",
+            wire: Wire::Tls,
+            answer_bytes: 64 << 10,
+            quick: false,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "tls-handshakes",
+            title: "TLS 1.3, a full handshake (P-256) per request",
+            wire: Wire::TlsHandshakes,
+            connections: 32,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "tls-resumptions",
+            title: "TLS 1.3, a resumed handshake per request",
+            wire: Wire::TlsResumptions,
+            connections: 32,
+            quick: false,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "tunnel",
+            title: "TCP tunnel, 13 B answer",
+            work: Work::Tunnel,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "tunnel-64k",
+            title: "TCP tunnel, 64 KiB answer",
+            work: Work::Tunnel,
+            answer_bytes: 64 << 10,
+            quick: false,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "websocket",
+            title: "WebSocket, a 128 B message echoed",
+            work: Work::WebSocket,
             ..plain
         },
     ]
@@ -108,9 +172,11 @@ pub(crate) fn route_prefix(index: usize) -> String {
 
 impl Scenario {
     /// The load of this scenario, for any proxy; target, pace and duration are the caller's to set.
-    pub(crate) fn load(&self) -> Load {
+    /// Clients that resume sessions show those of `sessions`.
+    pub(crate) fn load(&self, sessions: &Arc<Sessions>) -> Load {
         let requests = match self.work {
-            Work::Forward => vec![self.request("/api/")],
+            Work::Forward | Work::Tunnel => vec![self.request("/api/")],
+            Work::WebSocket => vec![message()],
             Work::Gateway => vec![self.request("/api/")],
             // Strides through all of them, so that no proxy profits from asking for neighbours.
             Work::Routes(count) => {
@@ -126,6 +192,24 @@ impl Scenario {
             pace: Pace::Closed,
             until: Until::Answers(1),
             compare_every: 61,
+            tls: match self.wire {
+                Wire::Cleartext => None,
+                Wire::Tls | Wire::TlsHandshakes => Some(tls::client(None)),
+                Wire::TlsResumptions => Some(tls::client(Some(Arc::clone(sessions)))),
+            },
+            reconnect: matches!(self.wire, Wire::TlsHandshakes | Wire::TlsResumptions),
+            upgrade: (self.work == Work::WebSocket).then(|| keep(UPGRADE.as_bytes().to_vec())),
+        }
+    }
+
+    /// What is wrong with a window's handshakes, if anything is.
+    pub(crate) fn judge(&self, handshakes: u64, resumed: u64) -> Option<String> {
+        match self.wire {
+            Wire::Cleartext | Wire::Tls => None,
+            Wire::TlsHandshakes => (resumed > 0).then(|| format!("{resumed} sessions resumed")),
+            // A session is used once; a client that finds none makes a new one.
+            Wire::TlsResumptions => (resumed * 20 < handshakes * 19)
+                .then(|| format!("{resumed} sessions resumed of {handshakes}")),
         }
     }
 
@@ -145,7 +229,8 @@ impl Scenario {
     /// Sends single requests through the proxy at `load.target` and checks what arrives at both ends.
     pub(crate) fn verify(&self, engine: &mut Engine, load: &Load) -> Result<()> {
         let exchange = engine.probe(load)?;
-        check(self.work, self.answer_bytes, &exchange)?;
+        let tls = self.wire != Wire::Cleartext;
+        check(self.work, tls, self.answer_bytes, &exchange)?;
         if let Work::Routes(count) = self.work {
             for index in [0, count / 2, count - 1] {
                 let requests = vec![keep(self.request(&route_prefix(index)))];
@@ -159,9 +244,12 @@ impl Scenario {
 }
 
 /// Whether both ends saw what `work` promises.
-fn check(work: Work, answer_bytes: usize, exchange: &Exchange) -> Result<()> {
+fn check(work: Work, tls: bool, answer_bytes: usize, exchange: &Exchange) -> Result<()> {
     let (up, down) = (&exchange.upstream_head, &exchange.answer_head);
     exactly("the back end", up, "host", &[HOST])?;
+    if work == Work::WebSocket {
+        exactly("the back end", up, "upgrade", &["websocket"])?;
+    }
     if work != Work::Gateway {
         return Ok(());
     }
@@ -170,7 +258,7 @@ fn check(work: Work, answer_bytes: usize, exchange: &Exchange) -> Result<()> {
     ensure!(target == stripped.as_bytes(), "the prefix was not stripped: {}", show(target));
     exactly("the back end", up, "x-tenant", &["bench"])?;
     exactly("the back end", up, "x-debug", &[])?;
-    exactly("the back end", up, "x-forwarded-proto", &["http"])?;
+    exactly("the back end", up, "x-forwarded-proto", &[if tls { "https" } else { "http" }])?;
     // An address, not which one: for a client on loopback Envoy gives an address of the machine.
     let hops = http::field(up, "x-forwarded-for").map(show).unwrap_or_default();
     let last = hops.rsplit(", ").next().and_then(|hop| hop.parse::<IpAddr>().ok());
@@ -192,6 +280,17 @@ fn exactly(end: &str, head: &[u8], name: &str, expected: &[&str]) -> Result<()> 
 
 fn show(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The upgrade of RFC 6455 §1.3.
+const UPGRADE: &str = "GET /api/ws HTTP/1.1\r\nhost: bench.example\r\nupgrade: websocket\r\n\
+connection: Upgrade\r\nsec-websocket-version: 13\r\n\
+sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// One masked binary frame, 128 bytes in all (RFC 6455 §5.2). What comes back is the same frame: no
+/// proxy here looks into it.
+fn message() -> Vec<u8> {
+    [&[0x82, 0x80 | 122, 1, 2, 3, 4][..], &http::body(122)].concat()
 }
 
 const CLIENT_FIELDS: &str = "user-agent: ringway-bench\r\naccept: */*\r\n";

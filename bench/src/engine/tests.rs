@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use super::*;
+use crate::tls::Sessions;
 
 fn engine() -> Engine {
     Engine::open(([127, 0, 0, 1], 0).into()).unwrap()
@@ -19,6 +20,9 @@ fn load(engine: &Engine, request: String, answer_bytes: u64) -> Load {
         pace: Pace::Closed,
         until: Until::Answers(2_000),
         compare_every: 1,
+        tls: None,
+        reconnect: false,
+        upgrade: None,
     }
 }
 
@@ -120,4 +124,81 @@ fn an_answer_cut_short_is_an_error() {
     serving.join().unwrap();
     assert_eq!(outcome.answers, 1);
     assert_eq!(outcome.first_error.unwrap(), "closed before the answer was whole");
+}
+
+#[test]
+fn an_upgraded_connection_gets_its_messages_back() {
+    let mut engine = engine();
+    let upgrade = keep(b"GET /ws HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\n\r\n".to_vec());
+    let load = Load { upgrade: Some(upgrade), ..load(&engine, "a message".to_owned(), 0) };
+    let outcome = engine.run(&load, &mut ignore).unwrap();
+    assert_eq!(outcome.first_error, None);
+    assert!(outcome.compared >= 2_000, "{}", outcome.compared);
+}
+
+#[test]
+fn every_request_may_have_a_connection_of_its_own() {
+    let mut engine = engine();
+    let load = Load { reconnect: true, ..load(&engine, get(13), 13) };
+    let outcome = engine.run(&load, &mut ignore).unwrap();
+    assert_eq!(outcome.first_error, None);
+    assert!(outcome.answers >= 2_000, "{}", outcome.answers);
+}
+
+/// Terminates TLS in front of `back_end` until the test ends.
+fn terminate(back_end: SocketAddr) -> SocketAddr {
+    let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut client = rustls::StreamOwned::new(connection, client.unwrap());
+            thread::spawn(move || {
+                let mut upstream = TcpStream::connect(back_end).unwrap();
+                let (mut request, mut answer) = ([0; 4096], vec![0; 100_000]);
+                while let Ok(n @ 1..) = client.read(&mut request) {
+                    upstream.write_all(&request[..n]).unwrap();
+                    let n = upstream.read(&mut answer).unwrap();
+                    client.write_all(&answer[..n]).unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn tls_clients_keep_or_resume_their_sessions() {
+    let mut engine = engine();
+    let target = terminate(engine.address().unwrap());
+    let plain = Load { target, until: Until::Answers(200), ..load(&engine, get(13), 13) };
+    for (resume, reconnect) in [(false, false), (false, true), (true, true)] {
+        let sessions = Arc::<Sessions>::default();
+        let tls = Some(crate::tls::client(resume.then(|| sessions.clone())));
+        sessions.gather();
+        if resume {
+            engine
+                .run(&Load { tls: tls.clone(), reconnect, ..plain.clone() }, &mut ignore)
+                .unwrap();
+            assert!(sessions.show() >= 400);
+        }
+        let load = Load { tls, reconnect, ..plain.clone() };
+        let outcome = engine.run(&load, &mut ignore).unwrap();
+        assert_eq!(outcome.first_error, None);
+        assert!(outcome.answers >= 200, "{}", outcome.answers);
+        let resumed = outcome.resumed * 10 > outcome.handshakes * 9;
+        assert_eq!(resumed, resume, "{} of {}", outcome.resumed, outcome.handshakes);
+        assert_eq!(outcome.handshakes >= 200, reconnect, "{}", outcome.handshakes);
+    }
 }

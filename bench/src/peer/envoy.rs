@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use crate::scenario::{Work, route_prefix};
+use crate::tls;
 
 pub(super) fn configuration(setup: &Setup) -> String {
     let address =
         |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-    let gateway = setup.work == Work::Gateway;
     let many = 1_000_000;
     json!({
         "static_resources": {
@@ -18,28 +18,7 @@ pub(super) fn configuration(setup: &Setup) -> String {
                 "name": "in",
                 "address": address(setup.listen),
                 "tcp_backlog_size": 4096,
-                "filter_chains": [{"filters": [{
-                    "name": "http",
-                    "typed_config": {
-                        "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
-                        "stat_prefix": "in",
-                        "codec_type": "HTTP1",
-                        "use_remote_address": gateway,
-                        "skip_xff_append": !gateway,
-                        "generate_request_id": gateway,
-                        "route_config": {"virtual_hosts": [
-                            {"name": "all", "domains": ["*"], "routes": routes(setup.work)},
-                        ]},
-                        "http_filters": [{
-                            "name": "router",
-                            "typed_config": {
-                                "@type": format!("{FILTERS}.http.router.v3.Router"),
-                                "dynamic_stats": false,
-                                "suppress_envoy_headers": true,
-                            },
-                        }],
-                    },
-                }]}],
+                "filter_chains": [chain(setup)],
             }],
             "clusters": [{
                 "name": "up",
@@ -58,6 +37,60 @@ pub(super) fn configuration(setup: &Setup) -> String {
     .to_string()
 }
 
+fn chain(setup: &Setup) -> Value {
+    let gateway = setup.work == Work::Gateway;
+    let filter = match setup.work {
+        Work::Tunnel => json!({
+            "name": "tcp",
+            "typed_config": {
+                "@type": format!("{FILTERS}.network.tcp_proxy.v3.TcpProxy"),
+                "stat_prefix": "in",
+                "cluster": "up",
+            },
+        }),
+        _ => json!({
+            "name": "http",
+            "typed_config": {
+                "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
+                "stat_prefix": "in",
+                "codec_type": "HTTP1",
+                "use_remote_address": gateway,
+                "skip_xff_append": !gateway,
+                "generate_request_id": gateway,
+                "upgrade_configs": [{"upgrade_type": "websocket"}],
+                "route_config": {"virtual_hosts": [
+                    {"name": "all", "domains": ["*"], "routes": routes(setup.work)},
+                ]},
+                "http_filters": [{
+                    "name": "router",
+                    "typed_config": {
+                        "@type": format!("{FILTERS}.http.router.v3.Router"),
+                        "dynamic_stats": false,
+                        "suppress_envoy_headers": true,
+                    },
+                }],
+            },
+        }),
+    };
+    let mut chain = json!({"filters": [filter]});
+    if setup.tls {
+        let file = |name: &str| json!({"filename": setup.dir.join(name)});
+        chain["transport_socket"] = json!({
+            "name": "tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {
+                    "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+                    "tls_certificates": [
+                        {"certificate_chain": file(tls::CERTIFICATE), "private_key": file(tls::KEY)},
+                    ],
+                },
+            },
+        });
+    }
+    chain
+}
+
 fn routes(work: Work) -> Vec<Value> {
     let plain = |prefix: &str| json!({"match": {"prefix": prefix}, "route": {"cluster": "up"}});
     let set = |name: &str, value: &str| {
@@ -67,7 +100,7 @@ fn routes(work: Work) -> Vec<Value> {
         })
     };
     match work {
-        Work::Forward => vec![plain("/")],
+        Work::Forward | Work::Tunnel | Work::WebSocket => vec![plain("/")],
         Work::Gateway => vec![json!({
             "match": {"prefix": "/api/"},
             "route": {"cluster": "up", "prefix_rewrite": "/"},

@@ -3,11 +3,12 @@
 
 use super::Setup;
 use crate::scenario::{Work, route_prefix};
+use crate::tls;
 
 pub(super) fn configuration(setup: &Setup) -> String {
     let Setup { listen, back_end, dir, .. } = setup;
     let rules = match setup.work {
-        Work::Forward => "default_backend up\n".to_owned(),
+        Work::Forward | Work::Tunnel | Work::WebSocket => "default_backend up\n".to_owned(),
         Work::Gateway => format!("{GATEWAY}use_backend up\n"),
         Work::Routes(_) => {
             let map = dir.join("routes.map");
@@ -19,23 +20,32 @@ pub(super) fn configuration(setup: &Setup) -> String {
     };
     let id = match setup.work {
         Work::Gateway => "unique-id-format %{+X}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid\n",
-        Work::Forward | Work::Routes(_) => "",
+        _ => "",
+    };
+    let (mode, http) = match setup.work {
+        Work::Tunnel => ("tcp", ""),
+        _ => ("http", "timeout http-keep-alive 3600s\noption http-keep-alive\nhttp-reuse always\n"),
+    };
+    let (global, ssl) = match setup.tls {
+        false => ("", String::new()),
+        true => {
+            let file = dir.join(tls::BOTH);
+            ("tune.ssl.cachesize 0\n", format!(" ssl ssl-min-ver TLSv1.3 crt {}", file.display()))
+        }
     };
     format!(
         "global
 nbthread 1
 maxconn 8192
-defaults
-mode http
+{global}defaults
+mode {mode}
 timeout client 3600s
 timeout server 3600s
 timeout connect 5s
-timeout http-keep-alive 3600s
-option http-keep-alive
+timeout tunnel 3600s
 option redispatch
-http-reuse always
-{id}frontend in
-bind 127.0.0.1:{listen} backlog 4096
+{http}{id}frontend in
+bind 127.0.0.1:{listen} backlog 4096{ssl}
 {rules}backend up
 server null 127.0.0.1:{back_end} pool-purge-delay 3600s
 "
@@ -45,10 +55,10 @@ server null 127.0.0.1:{back_end} pool-purge-delay 3600s
 /// The prefixes, all of the same back end; anything else is answered 404 below.
 pub(super) fn routes(setup: &Setup) -> String {
     match setup.work {
-        Work::Forward | Work::Gateway => String::new(),
         Work::Routes(count) => {
             (0..count).map(|index| format!("{} up\n", route_prefix(index))).collect()
         }
+        _ => String::new(),
     }
 }
 

@@ -15,7 +15,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::cpu;
-use crate::scenario::Work;
+use crate::scenario::{Wire, Work};
+use crate::{tls, tools};
 
 mod envoy;
 mod haproxy;
@@ -46,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) admin: u16,
     pub(crate) back_end: u16,
     pub(crate) work: Work,
+    /// Terminates TLS with the certificate in `dir`.
+    pub(crate) tls: bool,
     /// A folder of its own, which exists.
     pub(crate) dir: PathBuf,
 }
@@ -63,8 +66,9 @@ impl Peer {
     }
 
     /// Whether this peer can do this work at all.
-    pub(crate) fn can(self, work: Work) -> bool {
-        self != Self::Relay || work == Work::Forward
+    pub(crate) fn can(self, work: Work, wire: Wire) -> bool {
+        let copies = matches!(work, Work::Forward | Work::Tunnel | Work::WebSocket);
+        self != Self::Relay || (copies && wire == Wire::Cleartext)
     }
 
     /// The version that the binary reports, one line.
@@ -89,7 +93,10 @@ impl Peer {
     }
 
     /// Writes the configuration into the folder: the arguments to start with it.
-    fn configure(self, setup: &Setup) -> Result<Vec<String>> {
+    fn configure(self, binary: &Path, setup: &Setup) -> Result<Vec<String>> {
+        if setup.tls {
+            tls::write(&setup.dir)?;
+        }
         let dir = setup.dir.display();
         let (files, arguments) = match self {
             Self::Ringway => {
@@ -107,7 +114,7 @@ impl Peer {
                     &format!("{dir}/manifests"),
                 ]
                 .map(str::to_owned);
-                (vec![("manifests/bench.yaml", ringway::manifests(setup))], arguments.to_vec())
+                (vec![("manifests/bench.yaml", ringway::manifests(setup)?)], arguments.to_vec())
             }
             Self::Nginx | Self::NginxDebian => {
                 fs::create_dir_all(setup.dir.join("tmp"))?;
@@ -115,7 +122,12 @@ impl Peer {
                 let arguments =
                     ["-p", &format!("{dir}"), "-e", &log, "-c", &format!("{dir}/nginx.conf")]
                         .map(str::to_owned);
-                (vec![("nginx.conf", nginx::configuration(setup))], arguments.to_vec())
+                // The distribution has the stream module in a package of its own.
+                let module = (self == Self::NginxDebian && setup.work == Work::Tunnel)
+                    .then(|| tools::nginx_stream_module(binary))
+                    .transpose()?;
+                let text = nginx::configuration(setup, module.as_deref());
+                (vec![("nginx.conf", text)], arguments.to_vec())
             }
             Self::Haproxy => {
                 let arguments = ["-db", "-f", &format!("{dir}/haproxy.cfg")].map(str::to_owned);
@@ -162,7 +174,7 @@ impl Peer {
         let log = fs::File::create(&output).context("creating a log")?;
         let mut command = Command::new(binary);
         command
-            .args(self.configure(setup)?)
+            .args(self.configure(binary, setup)?)
             .env("AMBASSADOR_ENVOY_BIND_ADDRESS", "127.0.0.1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

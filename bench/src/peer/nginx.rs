@@ -2,31 +2,64 @@
 //! nginx: one worker, keep-alive to the upstream without a request limit, memory buffers large enough
 //! that nothing goes to disk.
 
+use std::path::Path;
+
 use super::Setup;
 use crate::scenario::{Work, route_prefix};
+use crate::tls;
 
-pub(super) fn configuration(setup: &Setup) -> String {
+/// `stream` is the module that copies bytes, where it is not built in.
+pub(super) fn configuration(setup: &Setup, stream: Option<&Path>) -> String {
     let Setup { listen, back_end, dir, .. } = setup;
     let dir = dir.display();
+    let module = stream.map(|path| format!("load_module {};\n", path.display()));
+    let module = module.unwrap_or_default();
+    let process = format!(
+        "{module}worker_processes 1;
+daemon off;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log error;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 8192; use epoll; accept_mutex off; }}
+"
+    );
+    if setup.work == Work::Tunnel {
+        return format!(
+            "{process}stream {{
+tcp_nodelay on;
+server {{
+listen 127.0.0.1:{listen} backlog=4096;
+proxy_pass 127.0.0.1:{back_end};
+}}
+}}
+"
+        );
+    }
     let locations = match setup.work {
-        Work::Forward => "location / { proxy_pass http://up; }\n".to_owned(),
+        Work::Forward | Work::Tunnel => "location / { proxy_pass http://up; }\n".to_owned(),
+        Work::WebSocket => format!("location / {{\nproxy_pass http://up;\n{UPGRADE}}}\n"),
         // With a path in proxy_pass nginx replaces the matched prefix by it.
         Work::Gateway => format!("location /api/ {{\nproxy_pass http://up/;\n{GATEWAY}}}\n"),
         Work::Routes(count) => (0..count)
             .map(|index| format!("location {} {{ proxy_pass http://up; }}\n", route_prefix(index)))
             .collect(),
     };
+    let (ssl, certificate) = match setup.tls {
+        false => ("", String::new()),
+        true => (
+            " ssl",
+            format!(
+                "ssl_protocols TLSv1.3;\nssl_certificate {dir}/{};\nssl_certificate_key {dir}/{};\n",
+                tls::CERTIFICATE,
+                tls::KEY,
+            ),
+        ),
+    };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {dir}/tmp/{kind};\n"))
         .concat();
     format!(
-        "worker_processes 1;
-daemon off;
-pid {dir}/nginx.pid;
-error_log {dir}/error.log error;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 8192; use epoll; accept_mutex off; }}
-http {{
+        "{process}http {{
 {temporary}access_log off;
 server_tokens off;
 tcp_nodelay on;
@@ -42,8 +75,8 @@ keepalive_time 24h;
 keepalive_timeout 3600;
 }}
 server {{
-listen 127.0.0.1:{listen} backlog=4096;
-proxy_http_version 1.1;
+listen 127.0.0.1:{listen}{ssl} backlog=4096;
+{certificate}proxy_http_version 1.1;
 proxy_set_header Connection \"\";
 proxy_set_header Host $host;
 proxy_buffer_size 16k;
@@ -55,6 +88,11 @@ proxy_max_temp_file_size 0;
 "
     )
 }
+
+const UPGRADE: &str = "proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Connection upgrade;
+proxy_set_header Host $host;
+";
 
 /// `proxy_set_header` is inherited only where none is set, so the two of the server come again.
 const GATEWAY: &str = "proxy_set_header Connection \"\";
