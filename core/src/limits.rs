@@ -31,12 +31,19 @@ pub const BUFFER_POOL_MAX: usize = 256;
 pub const LARGE_BUFFER_BYTES: usize = 64 * 1024;
 /// Free large buffers that a worker keeps for reuse.
 pub const LARGE_BUFFER_POOL_MAX: usize = 64;
+/// What TLS adds to the bytes of one large buffer, alerts and tickets on their way included.
+pub const SEALED_EXTRA_BYTES: usize = 4096;
 
 /// A request head must arrive whole within this time of its first byte; beyond: 408.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A PROXY header must arrive whole within this time of the connection; beyond: closed. Envoy has
 /// no such bound.
 pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A TLS handshake must be complete within this time of its first byte.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// TLS handshakes of clients in flight per worker; beyond, the oldest of the listener that has most
+/// makes room.
+pub const HANDSHAKES_MAX: usize = 256;
 /// An HTTP/1 request body must make progress at least this often; beyond: 408.
 pub const BODY_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// A keep-alive connection without a request is closed after this time.

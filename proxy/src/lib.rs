@@ -9,6 +9,7 @@ mod worker;
 
 mod connection;
 mod http;
+mod terminate;
 #[allow(dead_code, reason = "until connections become tunnels")]
 mod tunnel;
 mod upstream;

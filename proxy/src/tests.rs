@@ -21,14 +21,23 @@ use ringway_core::table::{Slots, compile};
 use crate::fleet::{Options, Workers};
 use crate::{IoBackend, LogForm};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// One listener, one `*` host, prefix `/` to the given back ends.
 fn start(backend: IoBackend, endpoints: &[SocketAddr]) -> (Workers, SocketAddr) {
+    start_with(backend, endpoints, |_| {})
+}
+
+/// The same, with a configuration changed by `edit`.
+pub(crate) fn start_with(
+    backend: IoBackend,
+    endpoints: &[SocketAddr],
+    edit: impl FnOnce(&mut ir::Ir),
+) -> (Workers, SocketAddr) {
     let options = Options {
         workers: 1,
         io_backend: backend,
@@ -77,7 +86,7 @@ fn start(backend: IoBackend, endpoints: &[SocketAddr]) -> (Workers, SocketAddr) 
         refusal: None,
         groups: vec![Arc::new(group)],
     };
-    let ir = ir::Ir {
+    let mut ir = ir::Ir {
         settings: Arc::default(),
         listeners: vec![ir::Listener {
             object: Ref::new(Kind::Listener, "default", "http"),
@@ -107,6 +116,7 @@ fn start(backend: IoBackend, endpoints: &[SocketAddr]) -> (Workers, SocketAddr) 
         )]),
         guards: Vec::new(),
     };
+    edit(&mut ir);
     let mut slots = Slots::new();
     let table = Arc::new(compile(&ir, Generation(1), &mut slots, None).unwrap());
     let slot = table.listeners[0].slot;
@@ -122,7 +132,7 @@ fn start(backend: IoBackend, endpoints: &[SocketAddr]) -> (Workers, SocketAddr) 
     (workers, address)
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match TcpStream::connect(address) {
@@ -137,7 +147,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Reads until the text occurs, or fails.
-fn read_until(stream: &mut TcpStream, text: &str) -> String {
+pub(crate) fn read_until(stream: &mut impl Read, text: &str) -> String {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&seen).contains(text) {
@@ -149,7 +159,7 @@ fn read_until(stream: &mut TcpStream, text: &str) -> String {
 }
 
 /// A back end that answers every request with its head as the body.
-fn echo() -> SocketAddr {
+pub(crate) fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -178,13 +188,13 @@ fn echo() -> SocketAddr {
     address
 }
 
-fn both(test: impl Fn(IoBackend)) {
+pub(crate) fn both(test: impl Fn(IoBackend)) {
     test(IoBackend::IoUring);
     test(IoBackend::Epoll);
 }
 
 /// A back end whose connections each run `script`.
-fn scripted(script: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn scripted(script: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let script = Arc::new(script);

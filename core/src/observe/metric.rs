@@ -32,8 +32,27 @@ cells! {
     ListenerCell {
         ConnectionsTotal,
         ConnectionsActive,
-        /// A TLS ClientHello on a listener that serves cleartext only for now.
+        /// A TLS ClientHello on a listener that serves cleartext only.
         ClientHelloClosed,
+        /// Connections over TLS whose handshake is complete.
+        TlsActive,
+        TlsHandshakes,
+        TlsResumed,
+        TlsVersion12,
+        TlsVersion13,
+        /// Complete handshakes in which the client showed no certificate.
+        TlsNoCertificate,
+        /// Handshakes that failed, other than for the client's certificate.
+        TlsErrors,
+        /// The client showed no certificate where one is required.
+        TlsMissingCertificate,
+        /// The client's certificate is not believed.
+        TlsBadCertificate,
+        /// No certificate is served for the name that the client asked for.
+        TlsUnknownName,
+        HandshakeTimeouts,
+        /// Handshakes ended to make room for newer ones.
+        HandshakesShed,
         RequestsTotal,
         RequestsActive,
         Requests1xx,

@@ -23,7 +23,7 @@ use super::flow::Shared;
 use super::record::Record;
 use super::reply::{Reply, body_refused, failure_text, reset, unavailable};
 use super::upload::{Body, DISCARD, Uploaded, upload};
-use crate::net::socket::{self, Direction};
+use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::rt;
 use crate::upstream::{self, NoUpstream};
@@ -357,9 +357,7 @@ impl Attempt<'_, '_> {
             Downloaded::Broken { flag, reset } => {
                 self.record.flag(flag);
                 slab.listener_add(listener, ListenerCell::ResetByUs, 1);
-                if reset {
-                    socket::reset_on_close(shared.client.fd());
-                }
+                self.client.break_off(reset);
                 outcome.close = true;
                 outcome.linger = false;
                 outcome.consumed = request.view.block.len();

@@ -64,7 +64,7 @@ pub(crate) async fn serve(
         }
         // Boxed: a connection at rest is small, whatever serving a request takes.
         match Box::pin(burst(&connection, &mut stream, idle)).await {
-            After::Rest => {}
+            After::Rest => stream.rest(),
             After::Close => return,
         }
     }
@@ -180,7 +180,7 @@ async fn receive_head(
 
 /// Reads and throws away what the client still sends, for a while.
 async fn linger(cx: &Connection<'_>, stream: &mut Stream, mut buffer: Vec<u8>) -> Vec<u8> {
-    stream.timer.stop(Direction::Write);
+    stream.half_close();
     let timers = &cx.worker.timers;
     timers.arm(&stream.timer, timers.now(), LINGER, Direction::Read);
     let mut left = LINGER_BYTES_MAX;

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use ringway_core::limits::{
-    BUFFER_BYTES, BUFFER_POOL_MAX, LARGE_BUFFER_BYTES, LARGE_BUFFER_POOL_MAX,
+    BUFFER_BYTES, BUFFER_POOL_MAX, LARGE_BUFFER_BYTES, LARGE_BUFFER_POOL_MAX, SEALED_EXTRA_BYTES,
 };
 
 /// The free buffers of one worker.
@@ -13,6 +13,7 @@ use ringway_core::limits::{
 pub(crate) struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     free_large: RefCell<Vec<Vec<u8>>>,
+    free_sealed: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
@@ -26,6 +27,22 @@ impl Buffers {
     pub(crate) fn take_large(&self) -> Vec<u8> {
         let free = self.free_large.borrow_mut().pop();
         free.unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER_BYTES))
+    }
+
+    /// An empty buffer for the TLS records of a large buffer's bytes. Kept apart, so that large
+    /// buffers stay as large as they are: what is received into one fits a sealed one.
+    pub(crate) fn take_sealed(&self) -> Vec<u8> {
+        let free = self.free_sealed.borrow_mut().pop();
+        free.unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER_BYTES + SEALED_EXTRA_BYTES))
+    }
+
+    /// Returns a buffer of [`Buffers::take_sealed`].
+    pub(crate) fn put_sealed(&self, mut buffer: Vec<u8>) {
+        let mut free = self.free_sealed.borrow_mut();
+        if free.len() < LARGE_BUFFER_POOL_MAX && buffer.capacity() <= 2 * LARGE_BUFFER_BYTES {
+            buffer.clear();
+            free.push(buffer);
+        }
     }
 
     /// Returns a buffer. One that grew far beyond its size is freed: a large head is no reason to

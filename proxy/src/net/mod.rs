@@ -6,3 +6,4 @@ pub(crate) mod listen;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod timer;
+pub(crate) mod tls;

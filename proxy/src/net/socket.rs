@@ -44,15 +44,28 @@ pub(crate) enum Peek {
 
 /// Looks without taking bytes and without waiting.
 pub(crate) fn peek(fd: RawFd) -> Peek {
+    match look(fd) {
+        Ok(Some(_)) => Peek::Data,
+        Ok(None) => Peek::Closed,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Open,
+        Err(_) => Peek::Closed,
+    }
+}
+
+/// The first byte that waits to be received, if one does.
+pub(crate) fn peek_byte(fd: RawFd) -> Option<u8> {
+    look(fd).ok().flatten()
+}
+
+/// The next byte, `None` at the end.
+fn look(fd: RawFd) -> io::Result<Option<u8>> {
     let mut byte = 0u8;
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     // SAFETY: the buffer is one byte of our stack and lives across the call.
-    let n = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) };
-    match n {
-        0 => Peek::Closed,
-        1 => Peek::Data,
-        _ if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => Peek::Open,
-        _ => Peek::Closed,
+    match unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) } {
+        0 => Ok(None),
+        1 => Ok(Some(byte)),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -68,6 +81,35 @@ pub(crate) fn abort(fd: RawFd) {
     if !reset {
         shutdown(fd, Direction::Both);
     }
+}
+
+/// Receives what is there into the buffer's spare capacity, without waiting; 0 is the end.
+///
+/// # Errors
+/// `WouldBlock` where nothing is there.
+pub(crate) fn try_recv(fd: RawFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let spare = buffer.spare_capacity_mut();
+    debug_assert!(!spare.is_empty());
+    // SAFETY: the spare capacity is ours, and the call writes at most as many bytes as it has.
+    let n = unsafe { libc::recv(fd, spare.as_mut_ptr().cast(), spare.len(), libc::MSG_DONTWAIT) };
+    if n < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let len = buffer.len() + n as usize;
+    // SAFETY: the kernel has just written `n` bytes behind the old length.
+    unsafe { buffer.set_len(len) };
+    Ok(n as usize)
+}
+
+/// Sends as much as the socket takes without waiting.
+///
+/// # Errors
+/// `WouldBlock` where it takes nothing now; others where it never will.
+pub(crate) fn try_send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the bytes outlive the call, which only reads them.
+    let n = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
 }
 
 /// Makes closing the socket reset the connection, so that the peer cannot take what it has for a

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A TCP connection as two halves that read and write whole owned buffers, with one deadline.
+//! A connection as two halves that read and write whole owned buffers, with one deadline: over TCP,
+//! or over TLS on it, which is one branch per operation here and everything else in
+//! [`tls`](super::tls).
 //!
 //! Invariant: a read or write once started is awaited to its end. What must not wait is made to
 //! end by shutting the socket down ([`Timer`]), never by dropping the future.
@@ -16,7 +18,10 @@ use monoio::buf::{IoBuf, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::TcpStream;
 
+use super::buffer::Buffers;
+use super::socket::{self, Direction, Peek};
 use super::timer::{Timer, Timers};
+use super::tls::{Failure, Session};
 
 /// The receiving half.
 #[derive(Debug)]
@@ -24,11 +29,15 @@ pub(crate) struct Reader {
     tcp: OwnedReadHalf<TcpStream>,
     /// Received and given back: comes first.
     unread: Vec<u8>,
+    tls: Option<Rc<Session>>,
 }
 
 /// The sending half.
 #[derive(Debug)]
-pub(crate) struct Writer(OwnedWriteHalf<TcpStream>);
+pub(crate) struct Writer {
+    tcp: OwnedWriteHalf<TcpStream>,
+    tls: Option<Rc<Session>>,
+}
 
 /// A connection.
 #[derive(Debug)]
@@ -37,6 +46,8 @@ pub(crate) struct Stream {
     pub(crate) writer: Writer,
     pub(crate) timer: Rc<Timer>,
     timers: Rc<Timers>,
+    /// Ends without `close_notify`.
+    broken: bool,
 }
 
 impl Stream {
@@ -45,16 +56,44 @@ impl Stream {
         let _ = tcp.set_nodelay(true);
         let timer = timers.timer(tcp.as_raw_fd());
         let (reader, writer) = tcp.into_split();
-        let reader = Reader { tcp: reader, unread: Vec::new() };
-        Self { reader, writer: Writer(writer), timer, timers: timers.clone() }
+        Self {
+            reader: Reader { tcp: reader, unread: Vec::new(), tls: None },
+            writer: Writer { tcp: writer, tls: None },
+            timer,
+            timers: timers.clone(),
+            broken: false,
+        }
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         self.reader.tcp.local_addr().ok()
     }
-}
 
-impl Stream {
+    /// The first byte that waits to be received, if one does. Takes nothing.
+    pub(crate) fn first_byte(&self) -> Option<u8> {
+        match self.reader.unread.first() {
+            Some(byte) => Some(*byte),
+            None => socket::peek_byte(self.timer.fd()),
+        }
+    }
+
+    /// Handshakes on what is plain TCP so far; from then on everything goes through the session.
+    /// `rest`: bytes received that `connection` has not seen. Ends by the timer's deadline, which
+    /// must shut both directions.
+    pub(crate) async fn start_tls(
+        &mut self,
+        connection: rustls::Connection,
+        mut rest: Vec<u8>,
+        buffers: &Rc<Buffers>,
+    ) -> Result<Rc<Session>, Failure> {
+        rest.append(&mut self.reader.unread);
+        let session = Session::new(connection, rest, self.timer.clone(), buffers.clone());
+        session.handshake(&mut self.reader.tcp, &mut self.writer.tcp).await?;
+        self.reader.tls = Some(session.clone());
+        self.writer.tls = Some(session.clone());
+        Ok(session)
+    }
+
     /// Waits until something can be received, or until the timer's deadline (armed with
     /// [`Direction::Wake`](super::socket::Direction)): false. Nothing is taken, so that giving up
     /// loses nothing.
@@ -73,10 +112,50 @@ impl Stream {
         })
         .await
     }
+
+    /// Whether the connection is open and nothing of it waits to be received: good for another
+    /// request.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match &self.reader.tls {
+            None => socket::peek(self.timer.fd()) == Peek::Open,
+            Some(session) => session.is_quiet(),
+        }
+    }
+
+    /// The connection comes to rest: nothing is kept for the next burst.
+    pub(crate) fn rest(&self) {
+        if let Some(session) = &self.reader.tls {
+            session.rest();
+        }
+    }
+
+    /// Says that nothing more will be sent, at once; the peer may go on sending.
+    pub(crate) fn half_close(&self) {
+        if let Some(session) = &self.writer.tls {
+            session.close();
+        }
+        self.timer.stop(Direction::Write);
+    }
+
+    /// What was sent is not all that there was to send: the connection's end must not pass for
+    /// the message's. TLS ends without `close_notify`; with `reset`, TCP by RST.
+    pub(crate) fn break_off(&mut self, reset: bool) {
+        self.broken = true;
+        if reset {
+            socket::reset_on_close(self.timer.fd());
+        }
+    }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // A panic may have come in the middle of an answer.
+        if let Some(session) = &self.writer.tls
+            && !self.broken
+            && !std::thread::panicking()
+        {
+            session.close();
+        }
         self.timers.release(&self.timer);
     }
 }
@@ -93,6 +172,9 @@ impl Reader {
             }
             return (Ok(n), buffer);
         }
+        if let Some(session) = &self.tls {
+            return session.recv(&mut self.tcp, buffer).await;
+        }
         if buffer.is_empty() {
             return self.tcp.read(buffer).await;
         }
@@ -107,7 +189,8 @@ impl Reader {
         self.unread.splice(..0, bytes.iter().copied());
     }
 
-    /// Waits until bytes, the end or an error can be received; takes nothing.
+    /// Waits until bytes, the end or an error can be received; takes nothing. Over TLS: until
+    /// there is something decrypted, so that what follows does not wait.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         if !self.unread.is_empty() {
             return Ok(());
@@ -115,39 +198,54 @@ impl Reader {
         // SAFETY: monoio's halves share the stream through this cell, and `TcpStream: Split` says
         // that reads and writes of the two halves do not touch each other; `readable` is a read.
         let tcp = unsafe { &*self.tcp.0.get() };
-        tcp.readable(false).await
+        match &self.tls {
+            None => tcp.readable(false).await,
+            Some(session) => session.readable(tcp).await,
+        }
     }
 }
 
 impl Writer {
     /// Says that nothing more will be sent; the peer may go on sending.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
+        if let Some(session) = &self.tls {
+            session.queue_close();
+            session.send(&mut self.tcp, Vec::new(), 0).await.0?;
+        }
         // Whatever was sent before was awaited: the kernel has it, and sends it first.
-        self.0.shutdown().await
+        self.tcp.shutdown().await
     }
 
     /// Sends everything from `from` on.
-    pub(crate) async fn send(
-        &mut self,
-        mut buffer: Vec<u8>,
-        mut from: usize,
-    ) -> (io::Result<()>, Vec<u8>) {
-        while from < buffer.len() {
-            let (result, back) = if from == 0 {
-                self.0.write(buffer).await
-            } else {
-                let end = buffer.len();
-                let (result, slice) = self.0.write(buffer.slice(from..end)).await;
-                (result, slice.into_inner())
-            };
-            buffer = back;
-            match result {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
-                Ok(n) => from += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(error), buffer),
-            }
+    pub(crate) async fn send(&mut self, buffer: Vec<u8>, from: usize) -> (io::Result<()>, Vec<u8>) {
+        match &self.tls {
+            None => send_plain(&mut self.tcp, buffer, from).await,
+            Some(session) => session.send(&mut self.tcp, buffer, from).await,
         }
-        (Ok(()), buffer)
     }
+}
+
+/// Sends everything from `from` on, as it is.
+pub(super) async fn send_plain(
+    tcp: &mut OwnedWriteHalf<TcpStream>,
+    mut buffer: Vec<u8>,
+    mut from: usize,
+) -> (io::Result<()>, Vec<u8>) {
+    while from < buffer.len() {
+        let (result, back) = if from == 0 {
+            tcp.write(buffer).await
+        } else {
+            let end = buffer.len();
+            let (result, slice) = tcp.write(buffer.slice(from..end)).await;
+            (result, slice.into_inner())
+        };
+        buffer = back;
+        match result {
+            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+            Ok(n) => from += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (Err(error), buffer),
+        }
+    }
+    (Ok(()), buffer)
 }

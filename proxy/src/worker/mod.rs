@@ -28,6 +28,7 @@ use crate::net::timer::{Timer, Timers};
 use crate::observe::clock::Clock;
 use crate::observe::log::{LogQueue, LogWriter};
 use crate::rt;
+use crate::terminate::Handshakes;
 use state::ClusterState;
 
 /// How long a connection without a request is kept once draining began: what the client has sent
@@ -155,7 +156,8 @@ pub(crate) struct Worker {
     pub(crate) options: Options,
     pub(crate) slab: Arc<Slab>,
     pub(crate) timers: Rc<Timers>,
-    pub(crate) buffers: Buffers,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) clock: Clock,
     pub(crate) log: LogWriter,
     pub(crate) draining: Cell<bool>,
@@ -186,7 +188,8 @@ impl Worker {
             slab: start.slab.clone(),
             clock: Clock::new(),
             log: LogWriter::new(start.log.clone(), start.options.access_log),
-            buffers: Buffers::default(),
+            buffers: Rc::default(),
+            handshakes: Handshakes::default(),
             draining: Cell::new(false),
             shown: start.shown.clone(),
             view: RefCell::new(Rc::new(View::new(Arc::new(Table::empty())))),

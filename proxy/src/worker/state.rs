@@ -17,7 +17,6 @@ use ringway_core::policy::balance::{Draw, Load, Picker};
 
 use smallvec::SmallVec;
 
-use crate::net::socket::{Peek, peek};
 use crate::net::stream::Stream;
 
 /// A pooled connection that rested for less than this is taken without a look: it was in use a
@@ -143,8 +142,7 @@ impl Endpoint {
         while let Some(found) = idle.pop() {
             let rested = now.saturating_sub(found.since);
             let good = now.saturating_sub(found.born) < limits.lifetime_ms
-                && (rested < FRESH_MS
-                    || (rested < limits.idle_ms && peek(found.stream.timer.fd()) == Peek::Open));
+                && (rested < FRESH_MS || (rested < limits.idle_ms && found.stream.is_quiet()));
             if good {
                 return Some(found);
             }
@@ -261,7 +259,7 @@ impl ClusterState {
                 rested < 1000
                     || (rested < limits.idle_ms
                         && now.saturating_sub(idle.born) < limits.lifetime_ms
-                        && peek(idle.stream.timer.fd()) == Peek::Open)
+                        && idle.stream.is_quiet())
             });
         }
     }

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+//! TLS of clients: the ClientHello's server name picks the chain, its configuration does the
+//! handshake. Handshakes are bounded in time and number, and each end of one is counted.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringway_core::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use ringway_core::name::ListenerSlot;
+use ringway_core::observe::metric::{ListenerCell, Slab};
+use ringway_core::table::{TcpRoute, TlsChain};
+use ringway_core::tls;
+use rustls::server::ClientHello;
+use rustls::{AlertDescription, Error, HandshakeKind, ProtocolVersion};
+use rustls::{Connection, ServerConfig};
+
+use crate::net::socket::Direction;
+use crate::net::stream::Stream;
+use crate::net::timer::Timer;
+use crate::net::tls::{self as wire, Failure};
+use crate::worker::{ListenerState, Worker};
+
+/// What a TLS handshake settled.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    /// As the client sent it, in lower case.
+    pub(crate) server_name: Option<Box<str>>,
+    /// What it was done with: another configuration may have replaced it since.
+    pub(crate) termination: Arc<tls::Server>,
+    _open: Open,
+}
+
+/// Counts a connection as one over TLS until it is dropped.
+#[derive(Debug)]
+struct Open {
+    slab: Arc<Slab>,
+    listener: ListenerSlot,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.slab.listener_sub(self.listener, ListenerCell::TlsActive, 1);
+    }
+}
+
+/// Handshakes in flight of one worker, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Handshakes(RefCell<Vec<Rc<Pending>>>);
+
+#[derive(Debug)]
+struct Pending {
+    listener: ListenerSlot,
+    socket: Rc<Timer>,
+    shed: Cell<bool>,
+}
+
+impl Handshakes {
+    /// Counts a handshake in; where that is one too many, the oldest of the listener that has most
+    /// makes room. Clients that go on with their handshake are seldom the oldest of a flood.
+    fn begin(&self, listener: ListenerSlot, socket: &Rc<Timer>) -> Rc<Pending> {
+        let mut pending = self.0.borrow_mut();
+        if pending.len() >= HANDSHAKES_MAX {
+            let share = |of: &Pending| pending.iter().filter(|p| p.listener == of.listener).count();
+            // The last of the maxima in reverse order: the oldest.
+            let at = (0..pending.len()).rev().max_by_key(|&at| share(&pending[at])).unwrap_or(0);
+            let shed = pending.remove(at);
+            shed.shed.set(true);
+            shed.socket.stop(Direction::Both);
+        }
+        let entry = Rc::new(Pending { listener, socket: socket.clone(), shed: Cell::new(false) });
+        pending.push(entry.clone());
+        entry
+    }
+
+    fn end(&self, entry: &Rc<Pending>) {
+        let mut pending = self.0.borrow_mut();
+        if let Some(at) = pending.iter().position(|p| Rc::ptr_eq(p, entry)) {
+            pending.remove(at);
+        }
+    }
+}
+
+/// Handshakes with a client whose first byte says TLS; nothing of it has been received. Gives the
+/// connection, decrypted, and where its bytes go (`None`: they are HTTP). `None`: there is no
+/// connection; the client was told as far as it listens, and it was counted why.
+pub(crate) async fn accept(
+    worker: &Rc<Worker>,
+    listener: &ListenerState,
+    mut stream: Stream,
+) -> Option<(Stream, Rc<Handshake>, Option<Arc<TcpRoute>>)> {
+    let timers = &worker.timers;
+    timers.arm(&stream.timer, timers.now(), HANDSHAKE_TIMEOUT, Direction::Both);
+    let entry = worker.handshakes.begin(listener.slot, &stream.timer);
+    let settled = handshake(worker, listener, &mut stream).await;
+    worker.handshakes.end(&entry);
+    let count = |cell| worker.slab.listener_add(listener.slot, cell, 1);
+    match settled {
+        Ok((handshake, tcp)) => {
+            stream.timer.disarm();
+            Some((stream, Rc::new(handshake), tcp))
+        }
+        Err(failure) => {
+            // No `close_notify` behind an alert.
+            stream.break_off(false);
+            count(match failure {
+                _ if entry.shed.get() => ListenerCell::HandshakesShed,
+                Refusal::UnknownName => ListenerCell::TlsUnknownName,
+                Refusal::Handshake(Failure::Refused(error)) => cell_of(&error),
+                Refusal::Handshake(Failure::Ended) if stream.timer.take_fired() => {
+                    ListenerCell::HandshakeTimeouts
+                }
+                Refusal::Handshake(Failure::Ended) => ListenerCell::TlsErrors,
+            });
+            None
+        }
+    }
+}
+
+enum Refusal {
+    /// No chain, or one without a usable certificate.
+    UnknownName,
+    Handshake(Failure),
+}
+
+fn cell_of(error: &Error) -> ListenerCell {
+    match error {
+        Error::NoCertificatesPresented => ListenerCell::TlsMissingCertificate,
+        Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+            ListenerCell::TlsBadCertificate
+        }
+        _ => ListenerCell::TlsErrors,
+    }
+}
+
+async fn handshake(
+    worker: &Rc<Worker>,
+    listener: &ListenerState,
+    stream: &mut Stream,
+) -> Result<(Handshake, Option<Arc<TcpRoute>>), Refusal> {
+    let (accepted, rest) =
+        wire::hello(stream, &worker.buffers).await.map_err(Refusal::Handshake)?;
+    let hello = accepted.client_hello();
+    let server_name = server_name(&hello);
+    let chain = {
+        let view = worker.view(listener);
+        let listener = view.table.listener(listener.slot);
+        listener.and_then(|listener| listener.chain(server_name.as_deref())).cloned()
+    };
+    let served = chain.and_then(|chain| Some((chain.termination.clone()?, chain)));
+    let Some((termination, chain)) = served else {
+        // RFC 6066 §3.
+        wire::alert(stream, AlertDescription::UnrecognisedName);
+        return Err(Refusal::UnknownName);
+    };
+    let config = configuration(&termination, &chain);
+    let connection = match accepted.into_connection(config) {
+        Ok(connection) => Connection::Server(connection),
+        Err((error, alert)) => {
+            wire::refuse(stream, alert);
+            return Err(Refusal::Handshake(Failure::Refused(error)));
+        }
+    };
+    let session = stream.start_tls(connection, rest, &worker.buffers).await;
+    let session = session.map_err(Refusal::Handshake)?;
+    session.inspect(|connection| count(&worker.slab, listener.slot, connection));
+    let open = Open { slab: worker.slab.clone(), listener: listener.slot };
+    let tcp = chain.tcp.clone();
+    Ok((Handshake { server_name, termination, _open: open }, tcp))
+}
+
+/// One spelling for routing, checks and logs.
+fn server_name(hello: &ClientHello<'_>) -> Option<Box<str>> {
+    let name = hello.server_name()?;
+    Some(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into())
+}
+
+/// HTTP/2 is not served yet: where a configuration would negotiate it, clients get HTTP/1.1, and
+/// those that speak nothing else an alert (RFC 7301 §3.2). What bytes of a tunnel are is between
+/// client and upstream.
+fn configuration(termination: &tls::Server, chain: &TlsChain) -> Arc<ServerConfig> {
+    let config = &termination.config;
+    if chain.tcp.is_some() || !config.alpn_protocols.iter().any(|name| name == b"h2") {
+        return config.clone();
+    }
+    let mut config = ServerConfig::clone(config);
+    config.alpn_protocols.retain(|name| name != b"h2");
+    if config.alpn_protocols.is_empty() {
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+    }
+    Arc::new(config)
+}
+
+fn count(slab: &Slab, listener: ListenerSlot, connection: &Connection) {
+    let count = |cell| slab.listener_add(listener, cell, 1);
+    count(ListenerCell::TlsHandshakes);
+    count(ListenerCell::TlsActive);
+    if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+        count(ListenerCell::TlsResumed);
+    }
+    if connection.peer_certificates().is_none() {
+        count(ListenerCell::TlsNoCertificate);
+    }
+    count(match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => ListenerCell::TlsVersion12,
+        _ => ListenerCell::TlsVersion13,
+    });
+}
+
+#[cfg(test)]
+mod tests;
