@@ -160,6 +160,14 @@ pub(crate) struct Process {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s",
           env = "RINGWAY_SHUTDOWN_DELAY")]
     pub(crate) shutdown_delay: Duration,
+    /// Clients' connections at a time [default: as the limit of file descriptors allows]
+    #[arg(long, value_name = "N", env = "RINGWAY_MAX_CONNECTIONS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: Option<u32>,
+    /// Clients' connections at a time per Listener [default: 80 % of --max-connections]
+    #[arg(long, value_name = "N", env = "RINGWAY_MAX_LISTENER_CONNECTIONS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_listener_connections: Option<u32>,
     /// Pin each worker to a CPU (--pin=false does not)
     #[arg(long, env = "RINGWAY_PIN", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true",

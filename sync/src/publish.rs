@@ -216,12 +216,14 @@ impl Publisher {
         }
 
         let wanted = binds(&table);
-        let kept: Vec<Bind> = self.bound.iter().filter(|b| wanted.contains(b)).cloned().collect();
+        // An address stays bound, whichever listener it belongs to next.
+        let is_wanted = |bound: &Bind| wanted.iter().any(|b| b.address == bound.address);
+        let kept: Vec<Bind> = self.bound.iter().filter(|b| is_wanted(b)).cloned().collect();
         if kept.len() < self.bound.len() {
             self.fleet.listen(&kept);
             self.bound = kept;
         }
-        if self.bound.len() < wanted.len() {
+        if wanted.iter().any(|bind| !self.bound.contains(bind)) {
             self.bind_at = Some(publication.since);
         }
         if let Some(old) = self.newest.replace(publication) {

@@ -118,12 +118,19 @@ cells! {
     WorkerCell {
         ConnectionsTotal,
         ConnectionsActive,
-        ConnectionsRefused,
         NoRoute,
         Panics,
         AccessLogDropped,
+        /// Accepting failed for want of descriptors or memory.
         AcceptErrors,
-        BuffersInUse,
+        /// A listening socket reached a limit of connections, or memory was short.
+        AcceptPauses,
+        /// Listening sockets that wait for room now.
+        AcceptPaused,
+        /// Idle connections closed to make room.
+        IdleClosed,
+        /// Requests refused while memory was short.
+        RequestsRefused,
     }
 }
 

@@ -364,11 +364,13 @@ fn workers(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     for (name, kind, help, cell) in [
         ("ringway_worker_connections_total", COUNTER, "Connections", W::ConnectionsTotal),
         ("ringway_worker_connections", GAUGE, "Connections open", W::ConnectionsActive),
-        ("ringway_worker_connections_refused_total", COUNTER, "Refused", W::ConnectionsRefused),
         ("ringway_worker_no_route_total", COUNTER, "Requests without route", W::NoRoute),
         ("ringway_worker_panics_total", COUNTER, "Panics caught", W::Panics),
         ("ringway_worker_accept_errors_total", COUNTER, "Failed accepts", W::AcceptErrors),
-        ("ringway_worker_buffers", GAUGE, "Buffers in use", W::BuffersInUse),
+        ("ringway_worker_accept_pauses_total", COUNTER, "Limits reached", W::AcceptPauses),
+        ("ringway_worker_accept_paused", GAUGE, "Sockets waiting for room", W::AcceptPaused),
+        ("ringway_overload_idle_closed_total", COUNTER, "Idle closed", W::IdleClosed),
+        ("ringway_overload_requests_refused_total", COUNTER, "Refused", W::RequestsRefused),
     ] {
         page.family(name, kind, help);
         for (worker, slab) in scrape.slabs.iter().enumerate() {

@@ -51,6 +51,13 @@ impl Timer {
         self.fired.replace(false)
     }
 
+    /// When reading will end for want of anything to read, if that is what the deadline does: the
+    /// connection with the earliest has rested for longest.
+    pub(crate) fn rests_until(&self) -> Option<u64> {
+        let deadline = self.deadline.get();
+        (deadline != OFF && self.direction.get() == Direction::Read).then_some(deadline)
+    }
+
     /// Ends what is in flight on the socket, now.
     pub(crate) fn stop(&self, direction: Direction) {
         let fd = self.fd.get();
