@@ -64,6 +64,8 @@ impl Worker {
             pin: false,
             access_log: crate::LogForm::Off,
             helpful_404: false,
+            connections_max: 1,
+            listener_connections_max: 1,
         };
         let worker = Rc::new(Self::new(&Start {
             index: 0,
@@ -74,6 +76,7 @@ impl Worker {
             slab: Arc::default(),
             shown: Arc::default(),
             log: Arc::default(),
+            epoll: false,
         }));
         let timers = worker.timers.clone();
         rt::spawn(async move { timers.drive().await }, || ());
@@ -430,10 +433,10 @@ impl Worker {
         let connections = self.connections.borrow();
         let mut resting: Vec<(u64, &Timer)> = (connections.entries.iter().flatten())
             .filter(|c| c.idle.get() && of.as_ref().is_none_or(|of| Rc::ptr_eq(of, &c.listener)))
-            .filter_map(|c| Some((c.timer.rests_until()?, &*c.timer)))
+            .filter_map(|c| Some((c.timer.rests_since()?, &*c.timer)))
             .collect();
         if n < resting.len() {
-            resting.select_nth_unstable_by_key(n, |(until, _)| *until);
+            resting.select_nth_unstable_by_key(n, |(since, _)| *since);
             resting.truncate(n);
         }
         for (_, timer) in &resting {
