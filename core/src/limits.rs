@@ -83,6 +83,15 @@ pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// An idle upstream connection is closed after this time. Envoy: one hour.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// Bytes of a copied request that wait for its shadow; beyond, the copy is given up.
+pub const SHADOW_BYTES_MAX: usize = 1024 * 1024;
+/// The same for all copies of one worker together.
+pub const SHADOWS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Copies that a worker sends at a time; beyond, requests are not copied.
+pub const SHADOWS_MAX: usize = 1024;
+/// Bytes of a shadow's answer that are read and thrown away; beyond, its connection is closed.
+pub const SHADOW_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Bytes of one object's document.
 pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 /// Nesting depth of one object's document.

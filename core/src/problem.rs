@@ -564,6 +564,13 @@ impl Problems {
         self.say(object, "spec.shadow", (Severity::Error, "Conflict"), message, None);
     }
 
+    pub(crate) fn nothing_to_copy(&mut self, object: &Ref) {
+        let message = "gets no copies: no Mapping with this match forwards requests".to_owned();
+        let help = "a shadow copies the requests of a Mapping with the same hostname, prefix, \
+                    method, headers, query parameters and precedence";
+        self.say(object, "spec.shadow", (Severity::Warning, "RoutedNowhere"), message, help);
+    }
+
     pub(crate) fn redirect_in_group(&mut self, object: &Ref, first: &Ref) {
         let message = format!("requests of this match already go to {first}");
         let help = "a redirect shares no group: make one of the two matches more specific";

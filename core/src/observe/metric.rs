@@ -99,6 +99,8 @@ cells! {
         BytesSent,
         /// No endpoint was there: 503 `UH`.
         NoEndpoint,
+        /// Copies for this shadow that were given up or not begun, so that no original waits.
+        ShadowDropped,
     }
 }
 

@@ -280,6 +280,7 @@ fn clusters(scrape: &Scrape<'_>, page: &mut Page<'_>) {
         ("envoy_cluster_upstream_cx_none_healthy", COUNTER, "No endpoint", C::NoEndpoint),
         ("envoy_cluster_upstream_cx_rx_bytes_total", COUNTER, "Bytes received", C::BytesReceived),
         ("envoy_cluster_upstream_cx_tx_bytes_total", COUNTER, "Bytes sent", C::BytesSent),
+        ("ringway_shadow_dropped_total", COUNTER, "Copies given up", C::ShadowDropped),
     ] {
         page.family(name, kind, help);
         for row in &rows {

@@ -59,8 +59,18 @@ pub(crate) enum Role {
         timeouts: Timeouts,
     },
     Redirect(Redirect),
-    /// Takes no requests of its own.
-    Shadow,
+    /// Takes no requests of its own, but copies of the group's.
+    Shadow(Arc<Upstream>),
+}
+
+impl Role {
+    /// Where requests, or copies of them, go.
+    pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match self {
+            Self::Forward { upstream, .. } | Self::Shadow(upstream) => Some(upstream),
+            Self::Redirect(_) => None,
+        }
+    }
 }
 
 /// The host names that a Mapping is for.
@@ -381,7 +391,7 @@ impl Context<'_> {
         };
         let upstream = Arc::new(self.upstream(service?.qualified(by), lookup, shadow));
         if shadow {
-            return Some(Role::Shadow);
+            return Some(Role::Shadow(upstream));
         }
         let path = self.path_rewrite()?;
         let host = self.host_rewrite();

@@ -19,7 +19,7 @@ use super::facts::Facts;
 use super::group::{self, Built};
 use super::host::Host;
 use super::ingress::Expanded;
-use super::mapping::{Labels, Mapping, Role, Upstream};
+use super::mapping::{Labels, Mapping, Upstream};
 use super::service;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -245,7 +245,7 @@ impl Memo {
             return;
         }
         for mapping in &self.loaded {
-            let Role::Forward { upstream, .. } = &mapping.role else { continue };
+            let Some(upstream) = mapping.role.upstream() else { continue };
             let source = missing.remove(&final_name(upstream, &self.disputed));
             if let Some(Source { upstream, missing: Some(port), .. }) = source {
                 problems.no_such_port(&mapping.object, &upstream.host, port.port, &port.ports);
@@ -266,10 +266,7 @@ impl Memo {
         removed: &[Arc<Mapping>],
     ) -> (HashSet<Arc<str>, RandomState>, bool) {
         let mut touched = HashSet::<Arc<str>, RandomState>::default();
-        let forwards = |mapping: &Arc<Mapping>| match &mapping.role {
-            Role::Forward { upstream, .. } => Some(Arc::clone(upstream)),
-            _ => None,
-        };
+        let forwards = |mapping: &Arc<Mapping>| mapping.role.upstream().cloned();
         for upstream in removed.iter().filter_map(forwards) {
             touched.insert(Arc::clone(&upstream.name));
             let Some(claimants) = self.claims.get_mut(&upstream.name) else { continue };

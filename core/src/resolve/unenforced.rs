@@ -53,7 +53,6 @@ pub(crate) fn mapping(object: &Ref, mapping: &crd::Mapping, problems: &mut Probl
         some(mapping.outlier_detection.is_some(), "spec.outlier_detection", "outlier detection"),
         some(mapping.cors.is_some(), "spec.cors", "CORS"),
         some(mapping.labels.is_some(), "spec.labels", "rate limiting"),
-        some(mapping.shadow == Some(true), "spec.shadow", "shadowing"),
         some(!mapping.allow_upgrade.is_empty(), "spec.allow_upgrade", "protocol upgrades"),
         some(mapping.use_websocket, "spec.use_websocket", "protocol upgrades"),
         some(mapping.grpc == Some(true), "spec.grpc", "HTTP/2 towards the upstream"),

@@ -24,6 +24,7 @@ use ringway_core::observe::metric::{ListenerCell, Slab, WorkerCell};
 use ringway_core::table::{Route, Table};
 
 use crate::fleet::{Message, Options, Shown};
+use crate::http::shadow::Copies;
 use crate::net::buffer::Buffers;
 use crate::net::socket::Direction;
 use crate::net::timer::{Timer, Timers};
@@ -202,6 +203,7 @@ pub(crate) struct Worker {
     /// This worker's shares of connections: of all, and per listener.
     share: usize,
     listener_share: usize,
+    pub(crate) copies: Copies,
     shown: Arc<Shown>,
     view: RefCell<Rc<View>>,
     clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
@@ -243,6 +245,7 @@ impl Worker {
             buffers: Rc::default(),
             handshakes: Handshakes::default(),
             draining: Cell::new(false),
+            copies: Copies::default(),
             shown: start.shown.clone(),
             view: RefCell::new(Rc::new(View::new(Arc::new(Table::empty())))),
             clusters: RefCell::default(),

@@ -404,7 +404,7 @@ fn policies_are_checked() {
 fn a_lone_shadow_takes_nothing() {
     let (group, ir, problems) = one("hostname: '*', prefix: /, service: q, shadow: true");
     assert!(group.is_none());
-    assert!(!ir.clusters.contains_key("cluster_shadow_q_default"));
+    assert!(ir.clusters.contains_key("cluster_shadow_q_default"));
     assert_eq!(only(&problems).path, "spec.shadow");
 }
 
