@@ -29,7 +29,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup};
 use serde_json::Value;
 
-use super::{cases, environment, folder, read};
+use super::{cases, chosen, environment, folder, read};
 
 /// The documentation addresses of the files.
 const WRITTEN: &str = "192.0.2.";
@@ -76,8 +76,7 @@ fn cases_on_epoll() {
 
 fn run(io_backend: &'static str) {
     let backends = Backends::start().expect("the back ends start");
-    let only = std::env::var("GOLDEN").unwrap_or_default();
-    let cases: Vec<String> = cases().into_iter().filter(|case| case.contains(&only)).collect();
+    let cases: Vec<String> = cases().into_iter().filter(|case| chosen(case)).collect();
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
