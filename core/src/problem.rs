@@ -542,6 +542,11 @@ impl Problems {
         self.say(object, path, (Severity::Error, "BadValue"), message, None);
     }
 
+    pub(crate) fn bad_cookie(&mut self, object: &Ref, path: &str, text: &str) {
+        let message = format!("{text:?} cannot stand in a cookie: use letters, digits, - and _");
+        self.say(object, path, (Severity::Error, "BadValue"), message, None);
+    }
+
     pub(crate) fn bad_health_check(&mut self, object: &Ref, path: &str, why: &str) {
         let message = format!("this health check is skipped: {why}");
         self.say(object, path, (Severity::Error, "BadValue"), message, None);

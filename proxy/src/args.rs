@@ -130,6 +130,10 @@ pub(crate) struct Meaning {
     #[arg(long, value_enum, default_value_t = Resolution::Endpoints,
           env = "RINGWAY_SERVICE_RESOLUTION")]
     pub(crate) service_resolution: Resolution,
+    /// Zone that the gateway runs in: `least_request` prefers endpoints of it where all else is
+    /// equal
+    #[arg(long, value_name = "ZONE", env = "NODE_ZONE")]
+    pub(crate) zone: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -317,6 +321,7 @@ impl Meaning {
             Resolution::Endpoints => ServiceResolution::Endpoints,
             Resolution::Dns => ServiceResolution::Dns,
         };
+        settings.zone = self.zone.as_deref().filter(|zone| !zone.is_empty()).map(Into::into);
         settings
     }
 }

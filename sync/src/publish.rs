@@ -35,7 +35,7 @@ pub struct Lookup {
 impl Lookup {
     /// What has to be resolved for a cluster, and the port to connect to.
     fn of(source: &EndpointSource) -> Option<(Self, u16)> {
-        let EndpointSource::Dns { name, port, ipv4, ipv6, respect_ttl } = source else {
+        let EndpointSource::Dns { name, port, ipv4, ipv6, respect_ttl, .. } = source else {
             return None;
         };
         let name = Arc::clone(name);
@@ -239,14 +239,17 @@ impl Publisher {
             EndpointSource::Static(addresses) => {
                 addresses.iter().map(|&address| Endpoint::new(address)).collect()
             }
-            EndpointSource::Service { endpoints, .. } => {
-                endpoints.iter().map(|&address| Endpoint::new(address)).collect()
+            EndpointSource::Service { endpoints, near, .. } => {
+                let near = |address| near.binary_search(&address).is_ok();
+                let endpoint = |&address| Endpoint { address, near: near(address) };
+                endpoints.iter().map(endpoint).collect()
             }
-            EndpointSource::Dns { .. } => {
+            EndpointSource::Dns { logical, .. } => {
                 let (lookup, port) = Lookup::of(source).expect("the source is a name");
                 let addresses = self.answers.get(&lookup);
                 let endpoint = |ip: &IpAddr| Endpoint::new(SocketAddr::new(*ip, port));
-                addresses.map_or_else(Vec::new, |a| a.iter().map(endpoint).collect())
+                let count = if *logical { 1 } else { usize::MAX };
+                addresses.map_or_else(Vec::new, |a| a.iter().take(count).map(endpoint).collect())
             }
         };
         let endpoints = Feed::sorted(endpoints);

@@ -182,14 +182,14 @@ impl<'a> Shared<'a> {
         auth: Option<&Arc<Refusal>>,
     ) -> ir::Route {
         let (action, edits) = match &mapping.role {
-            Role::Forward { upstream, path, host, timeouts } => {
+            Role::Forward { upstream, path, host, timeouts, hash } => {
                 let forward = ir::Forward {
                     cluster: cluster(upstream),
                     path: self.regex_rewrite.unwrap_or(path).clone(),
                     host: host.clone(),
                     timeouts: *timeouts,
                     upgrades: Vec::new(),
-                    hash: None,
+                    hash: hash.clone(),
                     shadow: self.shadow.clone(),
                 };
                 let edits = (self.request.clone(), self.response.clone());

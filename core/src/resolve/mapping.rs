@@ -12,6 +12,7 @@ use crate::ir::{
 };
 use crate::limits;
 use crate::name::Ref;
+use crate::policy::balance::{Balancer, HashKey};
 use crate::policy::format::Format;
 use crate::policy::pattern::Pattern;
 use crate::policy::redirect::{Redirect, RedirectPath, Scheme};
@@ -19,6 +20,7 @@ use crate::policy::rewrite::{HostRewrite, PathRewrite, Substitution};
 use crate::policy::timeouts::Timeouts;
 use crate::problem::Problems;
 
+use super::balance::{self, Balancing};
 use super::facts::{Defaults, Facts, Resolver};
 use super::service::{self, Naming, Qualify, Service};
 use super::unenforced;
@@ -57,6 +59,7 @@ pub(crate) enum Role {
         path: PathRewrite,
         host: HostRewrite,
         timeouts: Timeouts,
+        hash: Option<HashKey>,
     },
     Redirect(Redirect),
     /// Takes no requests of its own, but copies of the group's.
@@ -129,6 +132,7 @@ pub(crate) struct Upstream {
     pub(crate) namespace: Arc<str>,
     pub(crate) lookup: Lookup,
     pub(crate) transport: Transport,
+    pub(crate) balancer: Balancer,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
@@ -136,6 +140,8 @@ pub(crate) struct Upstream {
     pub(crate) ipv4: bool,
     pub(crate) ipv6: bool,
     pub(crate) respect_ttl: bool,
+    /// Only one of a name's addresses at a time: `logical_dns`.
+    pub(crate) logical: bool,
 }
 
 /// How a service's name becomes endpoints.
@@ -178,7 +184,9 @@ impl Context<'_> {
         let resolver = self.resolver();
         let service = self.service(resolver);
         self.refused |= unenforced::mapping(self.object, self.mapping, &mut self.problems);
-        let role = self.role(service, resolver);
+        let balancing = self.balancing();
+        let logical = self.logical_dns();
+        let role = self.role(service, resolver, balancing, logical);
         let (request, response) = self.edits(&role);
         let (matcher, role) = (matcher?, role?);
         if self.refused {
@@ -370,7 +378,37 @@ impl Context<'_> {
         Some(service)
     }
 
-    fn role(&mut self, service: Option<Service>, lookup: Lookup) -> Option<Role> {
+    /// The Mapping's own policy, else the Module's.
+    fn balancing(&mut self) -> Balancing {
+        let path = "spec.load_balancer";
+        let Some(written) = &self.mapping.load_balancer else {
+            return self.facts.defaults.balancing.clone().unwrap_or_default();
+        };
+        let balancing = balance::resolve(self.object, path, written, &mut self.problems);
+        self.refused |= balancing.is_none();
+        balancing.unwrap_or_default()
+    }
+
+    /// Whether names stand for one address at a time.
+    fn logical_dns(&mut self) -> bool {
+        match self.mapping.dns_type.as_deref() {
+            None | Some("" | "strict_dns") => false,
+            Some("logical_dns") => true,
+            Some(other) => {
+                self.problems.unknown_dns_type(self.object, other);
+                self.refused = true;
+                false
+            }
+        }
+    }
+
+    fn role(
+        &mut self,
+        service: Option<Service>,
+        lookup: Lookup,
+        Balancing { balancer, hash }: Balancing,
+        logical: bool,
+    ) -> Option<Role> {
         let mapping = self.mapping;
         let shadow = mapping.shadow.unwrap_or(false);
         if shadow && mapping.host_redirect {
@@ -389,14 +427,15 @@ impl Context<'_> {
             use_own: self.facts.defaults.use_own_namespace,
             naming,
         };
-        let upstream = Arc::new(self.upstream(service?.qualified(by), lookup, shadow));
+        let service = service?.qualified(by);
+        let upstream = Arc::new(self.upstream(service, lookup, shadow, balancer, logical));
         if shadow {
             return Some(Role::Shadow(upstream));
         }
         let path = self.path_rewrite()?;
         let host = self.host_rewrite();
         let timeouts = self.timeouts();
-        Some(Role::Forward { upstream, path, host, timeouts })
+        Some(Role::Forward { upstream, path, host, timeouts, hash })
     }
 
     fn stray_redirect_fields(&mut self) {
@@ -535,7 +574,14 @@ impl Context<'_> {
         Timeouts { request: positive_ms(request), idle }
     }
 
-    fn upstream(&mut self, service: Service, lookup: Lookup, shadow: bool) -> Upstream {
+    fn upstream(
+        &mut self,
+        service: Service,
+        lookup: Lookup,
+        shadow: bool,
+        balancer: Balancer,
+        logical: bool,
+    ) -> Upstream {
         let (mapping, defaults) = (self.mapping, &self.facts.defaults);
         let tls = self.tls(&service);
         let originates = tls.is_some();
@@ -573,6 +619,7 @@ impl Context<'_> {
             }),
             lookup,
             transport,
+            balancer,
             connect_timeout,
             idle_timeout: pick(mapping.cluster_idle_timeout_ms, defaults.cluster_idle_timeout_ms),
             max_lifetime: pick(
@@ -583,6 +630,7 @@ impl Context<'_> {
             ipv4: mapping.enable_ipv4.unwrap_or(defaults.enable_ipv4),
             ipv6: mapping.enable_ipv6.unwrap_or(defaults.enable_ipv6),
             respect_ttl,
+            logical,
         };
         upstream.name = self.cluster_name(&upstream, &service, tls.as_deref(), shadow).into();
         upstream
@@ -665,6 +713,12 @@ impl Context<'_> {
         }
         if upstream.respect_ttl {
             more.push("ttl".to_owned());
+        }
+        if upstream.logical {
+            more.push("logical".to_owned());
+        }
+        if !upstream.balancer.is_default() {
+            more.push(upstream.balancer.as_str().to_owned());
         }
         if upstream.lookup != self.facts.default_lookup {
             more.push(

@@ -5,6 +5,7 @@
 //! ordered ([`group`]), then attached to Hosts and these to Listeners ([`attach`]).
 
 mod attach;
+mod balance;
 mod duration;
 mod endpoints;
 mod facts;
@@ -289,7 +290,7 @@ fn cluster(
         source,
         host: Arc::clone(&upstream.host),
         transport: upstream.transport.clone(),
-        balancer: crate::policy::balance::Balancer::default(),
+        balancer: upstream.balancer,
         connect_timeout: upstream.connect_timeout,
         idle_timeout: upstream.idle_timeout,
         max_lifetime: upstream.max_lifetime,

@@ -153,6 +153,7 @@ fn named(name: &str) -> (Arc<str>, EndpointSource) {
         ipv4: true,
         ipv6: false,
         respect_ttl: false,
+        logical: false,
     };
     cluster(name, source)
 }
