@@ -9,8 +9,8 @@ mod worker;
 
 mod connection;
 mod http;
+mod tcp;
 mod terminate;
-#[allow(dead_code, reason = "until connections become tunnels")]
 mod tunnel;
 mod upstream;
 

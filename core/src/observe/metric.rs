@@ -70,6 +70,16 @@ cells! {
         BytesSent,
         HeadTooLarge,
         BadRequest,
+        /// Connections without the PROXY header that the listener declares, or with a bad one.
+        ProxyHeaderErrors,
+        /// Connections that none of the listener's filter chains takes.
+        NoFilterChain,
+        /// Connections that a TCPMapping took: `envoy_tcp_downstream_*`.
+        TcpConnectionsTotal,
+        TcpConnectionsActive,
+        TcpIdleTimeouts,
+        TcpBytesReceived,
+        TcpBytesSent,
     }
 }
 

@@ -97,6 +97,7 @@ pub struct Process<'a> {
 pub fn write(scrape: &Scrape<'_>, out: &mut Vec<u8>) {
     let mut page = Page { out };
     http(scrape, &mut page);
+    tcp(scrape, &mut page);
     listeners(scrape, &mut page);
     clusters(scrape, &mut page);
     routes(scrape, &mut page);
@@ -237,11 +238,42 @@ fn http(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     }
 }
 
+/// Connections that TCPMappings took; listeners that had none are left out.
+fn tcp(scrape: &Scrape<'_>, page: &mut Page<'_>) {
+    use ListenerCell as L;
+    let named = scrape
+        .listeners
+        .iter()
+        .map(|listener| (label("envoy_tcp_prefix", listener.stats_prefix), listener.slot));
+    let mut rows: Vec<Row<ListenerSlot, { L::COUNT }>> =
+        rows(named.collect(), scrape.slabs, |slab, slot, cell| slab.listener(slot, L::ALL[cell]));
+    rows.retain(|row| row.cells[L::TcpConnectionsTotal as usize] != 0);
+    for (name, kind, help, cell) in [
+        ("envoy_tcp_downstream_cx_total", COUNTER, "Tunnels", L::TcpConnectionsTotal),
+        ("envoy_tcp_downstream_cx_active", GAUGE, "Tunnels open", L::TcpConnectionsActive),
+        ("envoy_tcp_downstream_cx_rx_bytes_total", COUNTER, "From clients", L::TcpBytesReceived),
+        ("envoy_tcp_downstream_cx_tx_bytes_total", COUNTER, "To clients", L::TcpBytesSent),
+        ("envoy_tcp_idle_timeout", COUNTER, "Tunnels ended for rest", L::TcpIdleTimeouts),
+    ] {
+        page.family(name, kind, help);
+        for row in &rows {
+            page.sample(name, &row.labels, row.cells[cell as usize]);
+        }
+    }
+}
+
 fn listeners(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     use ListenerCell as L;
     for (name, kind, help, cell) in [
         ("envoy_listener_downstream_cx_total", COUNTER, "Connections", L::ConnectionsTotal),
         ("envoy_listener_downstream_cx_active", GAUGE, "Connections open", L::ConnectionsActive),
+        (
+            "envoy_listener_downstream_cx_proxy_proto_error",
+            COUNTER,
+            "Connections without a good PROXY header",
+            L::ProxyHeaderErrors,
+        ),
+        ("envoy_listener_no_filter_chain_match", COUNTER, "Taken by no chain", L::NoFilterChain),
     ] {
         page.family(name, kind, help);
         for listener in scrape.listeners {

@@ -184,7 +184,6 @@ impl Reader {
     }
 
     /// Gives bytes back: they are what is received next.
-    #[allow(dead_code, reason = "for what a listener's stack looks at first")]
     pub(crate) fn unread(&mut self, bytes: &[u8]) {
         self.unread.splice(..0, bytes.iter().copied());
     }
