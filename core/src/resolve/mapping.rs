@@ -167,6 +167,21 @@ pub(crate) fn resolve(
     (resolved, cx.problems)
 }
 
+/// The upstream of what names a service as a Mapping does; `None` with problems where it is
+/// refused.
+pub(crate) fn upstream(
+    object: &Ref,
+    mapping: &crd::Mapping,
+    facts: &Facts,
+) -> (Option<Upstream>, Problems) {
+    let mut cx = Context { object, mapping, facts, problems: Problems::default(), refused: false };
+    let lookup = cx.resolver();
+    let service = cx.service(lookup).map(|service| cx.qualified(service, lookup));
+    let balancer = Balancer::default();
+    let upstream = service.map(|service| cx.upstream(service, lookup, false, balancer, false));
+    (upstream.filter(|_| !cx.refused), cx.problems)
+}
+
 struct Context<'a> {
     object: &'a Ref,
     mapping: &'a crd::Mapping,
@@ -420,14 +435,7 @@ impl Context<'_> {
         if !mapping.host_redirect {
             self.stray_redirect_fields();
         }
-        let naming = if lookup == Lookup::Consul { Naming::Consul } else { Naming::Kubernetes };
-        let by = Qualify {
-            namespace: &self.object.namespace,
-            own: &self.facts.namespace,
-            use_own: self.facts.defaults.use_own_namespace,
-            naming,
-        };
-        let service = service?.qualified(by);
+        let service = self.qualified(service?, lookup);
         let upstream = Arc::new(self.upstream(service, lookup, shadow, balancer, logical));
         if shadow {
             return Some(Role::Shadow(upstream));
@@ -436,6 +444,16 @@ impl Context<'_> {
         let host = self.host_rewrite();
         let timeouts = self.timeouts();
         Some(Role::Forward { upstream, path, host, timeouts, hash })
+    }
+
+    fn qualified(&self, service: Service, lookup: Lookup) -> Service {
+        let naming = if lookup == Lookup::Consul { Naming::Consul } else { Naming::Kubernetes };
+        service.qualified(Qualify {
+            namespace: &self.object.namespace,
+            own: &self.facts.namespace,
+            use_own: self.facts.defaults.use_own_namespace,
+            naming,
+        })
     }
 
     fn stray_redirect_fields(&mut self) {
