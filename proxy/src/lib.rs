@@ -9,7 +9,6 @@ mod worker;
 
 mod connection;
 mod http;
-mod tcp;
 mod terminate;
 mod tunnel;
 mod upstream;
@@ -18,7 +17,7 @@ mod observe;
 
 pub mod fleet;
 
-pub use net::socket::{allowed_cpus, raise_descriptors};
+pub use net::socket::allowed_cpus;
 pub use observe::log::LogForm;
 pub use rt::{Chosen, IoBackend};
 

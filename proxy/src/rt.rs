@@ -25,9 +25,6 @@ pub enum IoBackend {
     Epoll,
 }
 
-/// What epoll is called in [`Chosen`].
-pub(crate) const EPOLL: &str = "epoll";
-
 /// Which driver was chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
@@ -105,7 +102,7 @@ fn ring() -> io::Result<(Runtime, Chosen)> {
 
 fn epoll(reason: String) -> io::Result<(Runtime, Chosen)> {
     let runtime = RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().build()?;
-    Ok((Runtime::Epoll(runtime), Chosen { name: EPOLL, reason }))
+    Ok((Runtime::Epoll(runtime), Chosen { name: "epoll", reason }))
 }
 
 fn kernel_release() -> String {

@@ -76,7 +76,8 @@ record! {
 
         pub cors: Option<Cors>,
         pub allow_upgrade: Vec<String>,
-        pub use_websocket: bool,
+        /// Deprecated. Written at all, whatever it says: WebSocket is allowed.
+        pub use_websocket: Option<bool>,
         /// Domain → groups in order.
         pub labels: Option<BTreeMap<String, Vec<LabelGroup>>>,
         pub bypass_auth: Option<bool>,

@@ -70,16 +70,11 @@ cells! {
         BytesSent,
         HeadTooLarge,
         BadRequest,
-        /// Connections without the PROXY header that the listener declares, or with a bad one.
-        ProxyHeaderErrors,
-        /// Connections that none of the listener's filter chains takes.
-        NoFilterChain,
-        /// Connections that a TCPMapping took: `envoy_tcp_downstream_*`.
-        TcpConnectionsTotal,
-        TcpConnectionsActive,
-        TcpIdleTimeouts,
-        TcpBytesReceived,
-        TcpBytesSent,
+        /// Requests that asked for another protocol, and may have it.
+        UpgradesTotal,
+        UpgradesActive,
+        /// Those that may not.
+        UpgradesRefused,
     }
 }
 
@@ -109,8 +104,6 @@ cells! {
         BytesSent,
         /// No endpoint was there: 503 `UH`.
         NoEndpoint,
-        /// Copies for this shadow that were given up or not begun, so that no original waits.
-        ShadowDropped,
     }
 }
 
@@ -130,19 +123,12 @@ cells! {
     WorkerCell {
         ConnectionsTotal,
         ConnectionsActive,
+        ConnectionsRefused,
         NoRoute,
         Panics,
         AccessLogDropped,
-        /// Accepting failed for want of descriptors or memory.
         AcceptErrors,
-        /// A listening socket reached a limit of connections, or memory was short.
-        AcceptPauses,
-        /// Listening sockets that wait for room now.
-        AcceptPaused,
-        /// Idle connections closed to make room.
-        IdleClosed,
-        /// Requests refused while memory was short.
-        RequestsRefused,
+        BuffersInUse,
     }
 }
 

@@ -31,8 +31,7 @@ pub struct Facts<'a> {
     pub client: IpAddr,
     pub local: SocketAddr,
     pub secure: bool,
-    /// `None`: no HTTP.
-    pub version: Option<Version>,
+    pub version: Version,
     /// Microseconds since the Unix epoch when the request's first byte came.
     pub start_us: u64,
     pub response: Option<HeadView<'a>>,
@@ -58,6 +57,10 @@ pub struct Facts<'a> {
     /// Why an upstream connection failed.
     pub transport_failure: &'a str,
 }
+
+mod kept;
+
+pub use kept::Kept;
 
 /// Envoy's response flags, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -538,10 +541,7 @@ impl Operator {
             }
             Self::Local(show) => push_address(facts.local, *show, out),
             Self::Peer(show) => push_address(facts.peer, *show, out),
-            Self::Protocol => match facts.version {
-                Some(version) => push_text(version.as_str().as_bytes(), out),
-                None => false,
-            },
+            Self::Protocol => push_text(facts.version.as_str().as_bytes(), out),
             Self::Request { name, alternative } => {
                 name.write(facts, out)
                     || alternative.as_ref().is_some_and(|other| other.write(facts, out))

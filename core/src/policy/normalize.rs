@@ -31,13 +31,13 @@ pub struct Target<'a> {
     /// Host and port as the client sent them, in normal form; empty only for HTTP/1.0 without
     /// Host.
     pub authority: &'a [u8],
-    /// Begins with `/`, or is `*`.
+    /// Begins with `/`, or is `*`. CONNECT has none: `/` stands for it in routing.
     pub path: &'a [u8],
     /// Without the `?`, as sent.
     pub query: Option<&'a [u8]>,
-    /// `path[?query]` in one piece: what goes upstream when nothing rewrites it.
+    /// `path[?query]` in one piece: what goes upstream when nothing rewrites it. Empty for CONNECT.
     pub path_and_query: &'a [u8],
-    /// Came in absolute form: its authority replaces the Host.
+    /// Came in absolute or authority form: its authority replaces the Host.
     pub absolute: bool,
 }
 
@@ -49,8 +49,6 @@ pub enum TargetError {
     BadHost,
     /// None of the forms of RFC 9112 §3.2, or one that the method does not go with.
     BadTarget,
-    /// CONNECT: no tunnels yet.
-    Connect,
     /// A control byte or a space.
     ControlByte,
     /// `%2F` or `%5C` where they are refused.
@@ -64,10 +62,7 @@ pub enum TargetError {
 impl TargetError {
     /// The status to answer with.
     pub fn status(self) -> u16 {
-        match self {
-            Self::Connect => 501,
-            _ => 400,
-        }
+        400
     }
 
     /// `%RESPONSE_CODE_DETAILS%`, in Envoy's words where it has some.
@@ -76,7 +71,6 @@ impl TargetError {
             Self::BadEscape | Self::EscapedSlash | Self::Fragment => "path_normalization_failed",
             Self::BadHost => "invalid_host_header",
             Self::BadTarget => "invalid_path",
-            Self::Connect => "connect_not_supported",
             Self::ControlByte => "invalid_url",
             Self::MissingHost => "missing_host_header",
             Self::RepeatedHost => "repeated_host_header",
@@ -91,9 +85,6 @@ pub fn target<'a>(
     scratch: &'a mut Vec<u8>,
 ) -> Result<Target<'a>, TargetError> {
     scratch.clear();
-    if view.method() == b"CONNECT" {
-        return Err(TargetError::Connect);
-    }
     let host = sole_host(view)?;
     let form = Form::of(view)?;
     // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host. The client must
@@ -111,6 +102,7 @@ pub fn target<'a>(
         }
     };
     let (path, all) = match form.path {
+        _ if view.method() == b"CONNECT" => (Text::Kept(&b"/"[..]), Text::Kept(&[][..])),
         b"*" => (Text::Kept(form.path), Text::Kept(form.path)),
         path => normal_path(path, form.query, form.path_and_query, rules, scratch)?,
     };
@@ -153,6 +145,13 @@ impl<'a> Form<'a> {
     fn of(view: HeadView<'a>) -> Result<Self, TargetError> {
         let target = view.target();
         match target.first() {
+            // RFC 9112 §3.2.3: authority form, with its port, and no other.
+            _ if view.method() == b"CONNECT" => {
+                if Authority::parse(target).ok().is_none_or(|authority| authority.port.is_none()) {
+                    return Err(TargetError::BadTarget);
+                }
+                Ok(Self { authority: Some(target), path: b"", query: None, path_and_query: b"" })
+            }
             Some(b'/') => Ok(Self::split(None, target)),
             Some(b'*') if target.len() == 1 && view.method() == b"OPTIONS" => {
                 Ok(Self { authority: None, path: target, query: None, path_and_query: target })

@@ -37,6 +37,8 @@ pub struct RequestHead<'a> {
     pub suppress_envoy_headers: bool,
     /// The client takes trailers: `TE: trailers` passes.
     pub te_trailers: bool,
+    /// The protocol that the client asks for and may have.
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// Copies the field lines for which `passes` holds, in order.
@@ -70,6 +72,12 @@ fn copy_run(out: &mut Vec<u8>, run: &[u8]) {
         out.extend_from_slice(run);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// RFC 9110 §7.8: the two fields that belong together.
+fn upgrade_fields(out: &mut Vec<u8>, protocol: &[u8]) {
+    out.extend_from_slice(b"connection: upgrade\r\n");
+    encode::field(out, b"upgrade", protocol);
 }
 
 fn framing_fields(out: &mut Vec<u8>, framing: Framing) {
@@ -122,6 +130,9 @@ pub fn request_head<'f>(
     framing_fields(out, head.framing);
     if head.te_trailers {
         out.extend_from_slice(b"te: trailers\r\n");
+    }
+    if let Some(protocol) = head.upgrade {
+        upgrade_fields(out, protocol);
     }
     let mut ours = |name: &[u8], value: &[u8]| {
         if !edits.drops(name) {
@@ -199,6 +210,8 @@ pub struct ResponseHead<'a> {
     pub service_time_ms: Option<u64>,
     /// Length that a body would have had (HEAD, 304): passes although there is none.
     pub bodyless_length: Option<u64>,
+    /// The protocol that the connection switches to.
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// Writes a whole response head, its empty line included.
@@ -246,7 +259,9 @@ pub fn response_head<'f>(
     if !edits.add.is_empty() {
         edits.write_added(&facts(), out);
     }
-    if head.close {
+    if let Some(protocol) = head.upgrade {
+        upgrade_fields(out, protocol);
+    } else if head.close {
         out.extend_from_slice(b"connection: close\r\n");
     } else if head.http10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");

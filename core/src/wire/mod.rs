@@ -189,6 +189,18 @@ pub struct Head {
     pub len: usize,
 }
 
+impl Head {
+    /// What is not read yet.
+    pub const EMPTY: Self = Self {
+        method: Span { start: 0, end: 0 },
+        target: Span { start: 0, end: 0 },
+        version: Version::Http11,
+        status: 0,
+        fields: Vec::new(),
+        len: 0,
+    };
+}
+
 /// A head together with its block: what routing, policies and encoders look at.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadView<'a> {

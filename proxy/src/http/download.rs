@@ -40,6 +40,8 @@ pub(super) enum Downloaded {
     },
     /// The client did not take the answer.
     Client,
+    /// The answer opened a tunnel: what came behind its head is the reader's again.
+    Switched,
 }
 
 /// The answer's way back.
@@ -69,7 +71,11 @@ impl Download<'_, '_> {
         let downloaded = match received {
             Ok(meta) => {
                 let view = HeadView::new(&head, &buffer);
-                self.relay(shared, upstream, client, meta, view).await
+                if self.request.switches(view) {
+                    self.switch(shared, upstream, client, view).await
+                } else {
+                    self.relay(shared, upstream, client, meta, view).await
+                }
             }
             Err(downloaded) => downloaded,
         };
@@ -99,11 +105,14 @@ impl Download<'_, '_> {
                 match parse::response(&buffer, head, &limits, &mut scanned) {
                     Ok(Parsed::Partial) => {}
                     Err(error) => return (Err(bad_answer(error.details())), buffer),
-                    Ok(Parsed::Complete) if head.status == 101 => {
-                        // RFC 9110 §15.2.2: nobody asked to switch.
+                    Ok(Parsed::Complete)
+                        if head.status == 101
+                            && !self.request.switches(HeadView::new(head, &buffer)) =>
+                    {
+                        // RFC 9110 §15.2.2: nobody asked to switch, or to that.
                         return (Err(bad_answer("http1.unasked_upgrade")), buffer);
                     }
-                    Ok(Parsed::Complete) if head.status < 200 => {
+                    Ok(Parsed::Complete) if head.status < 200 && head.status != 101 => {
                         interim += 1;
                         if interim > INTERIM_RESPONSES_MAX {
                             return (Err(bad_answer("http1.too_many_interim")), buffer);
@@ -175,6 +184,23 @@ impl Download<'_, '_> {
         }
         out.extend_from_slice(b"\r\n");
         client.send(out, 0).await.0.is_ok()
+    }
+
+    /// Sends the head that opens a tunnel.
+    async fn switch(
+        &mut self,
+        shared: &Shared<'_>,
+        upstream: &mut Reader,
+        client: &mut Writer,
+        view: HeadView<'_>,
+    ) -> Downloaded {
+        upstream.unread(&view.block[view.head.len..]);
+        self.record.status = view.head.status;
+        self.record.details = "via_upstream";
+        let mut out = std::mem::take(&mut self.spent);
+        out.clear();
+        self.write_head(view, Framing::None, false, &mut out);
+        if self.send(shared, client, out).await { Downloaded::Switched } else { Downloaded::Client }
     }
 
     /// Sends the head with what is at hand of the body, then the rest as it comes.
@@ -300,7 +326,8 @@ impl Download<'_, '_> {
             .sent
             .filter(|_| !request.settings.suppress_envoy_headers)
             .map(|sent| now.saturating_duration_since(sent).as_millis() as u64);
-        let bodyless_length = (framing == Framing::None && view.head.status != 204)
+        let switches = request.switches(view);
+        let bodyless_length = (framing == Framing::None && view.head.status != 204 && !switches)
             .then(|| view.known(Known::ContentLength))
             .flatten()
             .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
@@ -313,6 +340,7 @@ impl Download<'_, '_> {
             date: &request.cx.worker.clock.date(now),
             service_time_ms: service_time,
             bodyless_length,
+            upgrade: request.upgrade().filter(|_| switches),
         };
         relay::response_head(out, &head, &self.route.response_headers, || {
             request.facts(record, Some(view), now)

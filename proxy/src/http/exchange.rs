@@ -21,6 +21,7 @@ use ringway_core::wire::{Framing, Head, HeadView, Version};
 use super::forward;
 use super::record::Record;
 use super::reply::{self, Reply};
+use super::upgrade::{Switched, Upgraded};
 use crate::connection::Origin;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
@@ -59,6 +60,8 @@ pub(crate) struct Outcome {
     pub(crate) close: bool,
     /// The client may still be sending.
     pub(crate) linger: bool,
+    /// The connection is a tunnel from here on, and what follows the request is the tunnel's.
+    pub(crate) upgraded: Option<Box<Upgraded>>,
 }
 
 /// A request as everything after routing sees it.
@@ -75,9 +78,37 @@ pub(crate) struct Request<'a> {
     pub(crate) rewritten: Option<&'a [u8]>,
     pub(crate) cluster: &'a str,
     pub(crate) route: &'a str,
+    pub(crate) asked: Option<Asked<'a>>,
 }
 
-impl Request<'_> {
+/// What a client wants to speak instead of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked<'a> {
+    /// RFC 9110 §9.3.6.
+    Connect,
+    /// RFC 9110 §7.8: empty where the client names several.
+    Protocol(&'a [u8]),
+}
+
+impl<'a> Asked<'a> {
+    fn of(view: HeadView<'a>, meta: &RequestMeta) -> Option<Self> {
+        match view.method() {
+            b"CONNECT" => Some(Self::Connect),
+            _ => meta.upgrade.then(|| Self::Protocol(framing::protocol(view))),
+        }
+    }
+
+    /// Whether what a request asks for is among these, in lower case.
+    fn is_among(self, upgrades: &[Box<str>]) -> bool {
+        let name = match self {
+            Self::Connect => b"connect",
+            Self::Protocol(name) => name,
+        };
+        upgrades.iter().any(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+impl<'a> Request<'a> {
     pub(crate) fn is_head(&self) -> bool {
         self.view.method() == b"HEAD"
     }
@@ -86,9 +117,32 @@ impl Request<'_> {
         self.view.head.version == Version::Http10
     }
 
+    /// The protocol that goes upstream in Upgrade.
+    pub(crate) fn upgrade(&self) -> Option<&'a [u8]> {
+        match self.asked {
+            Some(Asked::Protocol(name)) => Some(name),
+            Some(Asked::Connect) | None => None,
+        }
+    }
+
+    /// Whether this answer makes the connection a tunnel.
+    pub(crate) fn switches(&self, answer: HeadView<'_>) -> bool {
+        match self.asked {
+            None => false,
+            Some(Asked::Connect) => (200..300).contains(&answer.head.status),
+            Some(Asked::Protocol(name)) => {
+                answer.head.status == 101 && framing::switches_to(answer, name)
+            }
+        }
+    }
+
     /// Whether our side of the connection ends after this exchange in any case.
     pub(crate) fn closes(&self) -> bool {
-        !self.meta.keep_alive || self.cx.worker.draining.get() || self.cx.listener.closed.get()
+        // Behind a CONNECT that fails may be bytes that were meant for its tunnel.
+        !self.meta.keep_alive
+            || self.view.method() == b"CONNECT"
+            || self.cx.worker.draining.get()
+            || self.cx.listener.closed.get()
     }
 
     /// What format strings may ask, as far as it is known by now.
@@ -111,7 +165,7 @@ impl Request<'_> {
             client: self.forwarded.client,
             local: self.cx.origin.local,
             secure: self.forwarded.secure,
-            version: Some(self.view.head.version),
+            version: self.view.head.version,
             start_us: worker.clock.unix_us(record.started),
             response,
             status: record.status,
@@ -241,13 +295,33 @@ pub(crate) async fn exchange(
         rewritten: None,
         cluster: "",
         route: "",
+        asked: Asked::of(view, &meta),
     };
     // A body announced to be larger than allowed is refused before anybody reads it.
     let too_large = matches!(
         (meta.framing, request.settings.body_bytes_max),
         (Framing::Length(length), Some(max)) if length > max
     );
+    let mut not_allowed = false;
+    if let Some(asked) = request.asked {
+        let allowed = decision.allows(asked);
+        not_allowed = allowed == Some(false);
+        // RFC 9110 §7.8: an Upgrade may be ignored. One that waits behind a body is.
+        let has_body = !matches!(meta.framing, Framing::None | Framing::Length(0));
+        if allowed != Some(true) || has_body {
+            request.asked = None;
+        }
+    }
+    let upgrade = request.asked.is_some();
+    if upgrade {
+        worker.slab.listener_add(slot, ListenerCell::UpgradesTotal, 1);
+        worker.slab.listener_add(slot, ListenerCell::UpgradesActive, 1);
+    }
     let answer = match &decision {
+        _ if not_allowed => {
+            worker.slab.listener_add(slot, ListenerCell::UpgradesRefused, 1);
+            Answer::Ours(upgrade_refused(), None)
+        }
         _ if too_large => Answer::Ours(too_large_reply(), None),
         Decision::Route(route) => {
             record.route = Some(route.slot);
@@ -299,12 +373,22 @@ pub(crate) async fn exchange(
             Answer::Ours(not_found(&request), None)
         }
     };
-    let outcome = match answer {
-        Answer::Sent(outcome) => outcome,
-        Answer::Ours(reply, edits) => ours(&request, stream, &reply, edits, &mut record).await,
+    let (outcome, switched) = match answer {
+        Answer::Sent(outcome) => (outcome, None),
+        Answer::Switched(outcome, switched) => (outcome, Some(switched)),
+        Answer::Ours(reply, edits) => {
+            (ours(&request, stream, &reply, edits, &mut record).await, None)
+        }
     };
     let received = &scratch.received;
     let answer = HeadView::new(&received.head, &received.block);
+    if let Some(switched) = switched {
+        let upgraded = Upgraded::new(&request, answer, *switched, record);
+        return Outcome { upgraded: Some(Box::new(upgraded)), ..outcome };
+    }
+    if upgrade {
+        worker.slab.listener_sub(slot, ListenerCell::UpgradesActive, 1);
+    }
     finish(&request, record.answered.map(|_| answer), &record);
     outcome
 }
@@ -317,10 +401,27 @@ enum Decision {
     NotFound,
 }
 
+impl Decision {
+    /// Whether the route lets a request have what it asks for; `None` where there is no route. As
+    /// in Envoy, routes that answer themselves allow nothing.
+    fn allows(&self, asked: Asked<'_>) -> Option<bool> {
+        match self {
+            Self::Route(route) => Some(match &route.action {
+                Action::Forward(forward) => asked.is_among(&forward.upgrades),
+                Action::Redirect(_) => false,
+            }),
+            Self::ToHttps(_) => Some(false),
+            Self::Refuse(_) | Self::NotFound => None,
+        }
+    }
+}
+
 /// Who answers.
 pub(crate) enum Answer<'r> {
     /// The upstream did, as far as it got.
     Sent(Outcome),
+    /// The upstream did, and the connection is a tunnel to it from here on.
+    Switched(Outcome, Box<Switched>),
     /// We do, with the route's edits of responses.
     Ours(Reply, Option<&'r HeaderEdits>),
 }
@@ -340,7 +441,8 @@ async fn ours(
     let close = reply.close || request.closes() || !complete;
     send_reply(request, stream, reply, edits, close, record).await;
     let close = close || record.flags.contains(Flags::DC);
-    Outcome { consumed: head_len + consumed, leftover: None, close, linger: !complete }
+    let consumed = head_len + consumed;
+    Outcome { consumed, close, linger: !complete, ..Outcome::default() }
 }
 
 /// How much of the body is in these bytes, and whether that is all of it.
@@ -403,7 +505,8 @@ async fn send_reply(
 fn finish(request: &Request<'_>, answer: Option<HeadView<'_>>, record: &Record) {
     let now = Instant::now();
     let worker = request.cx.worker;
-    record.count(worker, request.cx.listener, now);
+    record.count_status(worker, request.cx.listener);
+    record.count_end(worker, request.cx.listener, now);
     if worker.log.is_on() {
         let facts = request.facts(record, answer, now);
         if !worker.log.write(&request.settings, &facts) {
@@ -475,10 +578,17 @@ async fn refuse_with(
         rewritten: None,
         cluster: "",
         route: "",
+        asked: None,
     };
     send_reply(&request, stream, &reply, None, true, &mut record).await;
     finish(&request, None, &record);
-    Outcome { consumed: view.head.len, leftover: None, close: true, linger: true }
+    Outcome { consumed: view.head.len, close: true, linger: true, ..Outcome::default() }
+}
+
+/// Envoy closes: what follows may have been meant for the tunnel, and is not to be taken for a
+/// request.
+fn upgrade_refused() -> Reply {
+    Reply::new(403, Flags::NONE, "upgrade_failed", "").closing()
 }
 
 fn too_large_reply() -> Reply {

@@ -22,7 +22,7 @@ use super::exchange::{Answer, Outcome, Received, Request};
 use super::flow::Shared;
 use super::record::Record;
 use super::reply::{Reply, body_refused, failure_text, reset, unavailable};
-use super::shadow;
+use super::upgrade::Switched;
 use super::upload::{Body, DISCARD, Uploaded, upload};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
@@ -52,7 +52,8 @@ pub(crate) async fn forward<'a>(
     let state = worker.cluster(cluster.slot);
 
     path.clear();
-    if action.path.apply(request.target.path, path) {
+    let has_path = !request.target.path_and_query.is_empty();
+    if has_path && action.path.apply(request.target.path, path) {
         if let Some(query) = request.target.query {
             path.push(b'?');
             path.extend_from_slice(query);
@@ -60,13 +61,12 @@ pub(crate) async fn forward<'a>(
         request.rewritten = Some(path);
     }
     let mut out = worker.buffers.take();
-    write_head(request, route, action, host(request, action), record, &mut out);
+    write_head(request, route, action, record, &mut out);
     let mut body = Body {
         decoder: Decoder::new(request.meta.framing),
         framing: request.meta.framing,
         max: request.settings.body_bytes_max.unwrap_or(u64::MAX),
         seen: 0,
-        tee: shadow::tee(request, route, action, record),
     };
     let head_len = request.view.head.len;
     let at_hand = match body.encode(&request.view.block[head_len..], &mut out) {
@@ -130,6 +130,12 @@ pub(crate) async fn forward<'a>(
                 slab.cluster_add(cluster.slot, ClusterCell::ResetByUs, 1);
                 break Answer::Ours(reply, edits);
             }
+            Ended::Switched(outcome) => {
+                worker.buffers.put(out);
+                let idle = action.timeouts.idle;
+                let switched = Switched { upstream, cluster: cluster.slot, idle };
+                return Answer::Switched(outcome, Box::new(switched));
+            }
             Ended::Answered { outcome, reusable } => {
                 if tries > 0 {
                     slab.cluster_add(cluster.slot, ClusterCell::RetrySuccess, 1);
@@ -144,7 +150,8 @@ pub(crate) async fn forward<'a>(
     worker.buffers.put(out);
     slab.cluster_sub(cluster.slot, ClusterCell::RequestsActive, 1);
     if let Answer::Sent(_) = answer {
-        record.count_upstream(worker, cluster.slot, Instant::now());
+        record.count_upstream_status(worker, cluster.slot);
+        record.count_upstream_end(worker, cluster.slot, Instant::now());
     } else if let Answer::Ours(reply, _) = &answer
         && reply.flags.contains(Flags::UT)
     {
@@ -162,27 +169,28 @@ fn repeatable(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
 }
 
-/// The Host that the upstream sees.
-pub(super) fn host<'h>(request: &Request<'h>, action: &'h Forward) -> &'h [u8] {
-    match &action.host {
-        HostRewrite::Keep => request.target.authority,
-        HostRewrite::Literal(host) => host.as_bytes(),
-        HostRewrite::Auto => action.cluster.spec.host.as_bytes(),
-    }
-}
-
-pub(super) fn write_head(
+fn write_head(
     request: &Request<'_>,
     route: &Route,
     action: &Forward,
-    host: &[u8],
     record: &Record,
     out: &mut Vec<u8>,
 ) {
     let target = &request.target;
+    let connect = request.view.method() == b"CONNECT";
+    let host = match &action.host {
+        HostRewrite::Keep => target.authority,
+        HostRewrite::Literal(host) => host.as_bytes(),
+        HostRewrite::Auto => action.cluster.spec.host.as_bytes(),
+    };
     let head = RequestHead {
         view: request.view,
-        target: request.rewritten.unwrap_or(target.path_and_query),
+        // RFC 9112 §3.2.3: CONNECT goes to an authority.
+        target: match request.rewritten {
+            _ if connect => host,
+            Some(path) => path,
+            None => target.path_and_query,
+        },
         original_path: request.rewritten.map(|_| target.path_and_query),
         host,
         framing: request.meta.framing,
@@ -195,6 +203,7 @@ pub(super) fn write_head(
         timeout_ms: action.timeouts.request.map(|t| t.as_millis() as u64),
         suppress_envoy_headers: request.settings.suppress_envoy_headers,
         te_trailers: request.meta.te_trailers,
+        upgrade: request.upgrade(),
     };
     // Envoy composes added headers before the rewrite: they say the path that the client asked for.
     relay::request_head(out, &head, &route.request_headers, || Facts {
@@ -211,6 +220,8 @@ enum Ended {
     Ours(Reply),
     /// An answer went to the client, as far as the outcome says.
     Answered { outcome: Outcome, reusable: bool },
+    /// The answer that opens a tunnel went to the client.
+    Switched(Outcome),
 }
 
 /// One request on one upstream connection.
@@ -321,6 +332,7 @@ impl Attempt<'_, '_> {
             // the client was not told about.
             close: false,
             linger: false,
+            upgraded: None,
         };
         let mut whole = true;
         match uploaded {
@@ -357,6 +369,7 @@ impl Attempt<'_, '_> {
             Downloaded::Silent => Ended::Silent,
             Downloaded::Refused(reply) if whole => Ended::Ours(reply),
             Downloaded::Refused(reply) => Ended::Ours(reply.closing()),
+            Downloaded::Switched => Ended::Switched(outcome),
             Downloaded::Answered { reusable, close } => {
                 outcome.close |= close;
                 Ended::Answered { outcome, reusable: reusable && whole }

@@ -10,6 +10,8 @@
 //!                                                                      linger ──▶ closed
 //! ```
 //!
+//! An exchange may also end in a tunnel, and the tunnel in the end of the connection.
+//!
 //! At rest a connection holds no buffer: it waits to become readable. A burst keeps its buffers
 //! from the first byte until the connection was quiet for [`REST`].
 
@@ -23,6 +25,7 @@ use ringway_core::wire::Head;
 use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
 
 use super::exchange::{self, Connection, Scratch};
+use super::upgrade::Upgraded;
 use crate::connection::Origin;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
@@ -39,11 +42,12 @@ const LINGER: Duration = Duration::from_millis(1000);
 /// First byte of a TLS record that carries a ClientHello.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     /// Nothing of a next request came for a while.
     Rest,
     Close,
+    /// The connection is no longer HTTP's.
+    Tunnel(Box<Upgraded>),
 }
 
 /// Serves a connection until it ends.
@@ -66,6 +70,10 @@ pub(crate) async fn serve(
         match Box::pin(burst(&connection, &mut stream, idle)).await {
             After::Rest => stream.rest(),
             After::Close => return,
+            // Boxed for the same reason; the burst and its buffers are gone by now.
+            After::Tunnel(upgraded) => {
+                return Box::pin(upgraded.run(worker, listener, &mut stream)).await;
+            }
         }
     }
 }
@@ -90,6 +98,10 @@ async fn burst(cx: &Connection<'_>, stream: &mut Stream, idle: &Cell<bool>) -> A
         };
         let outcome =
             exchange::exchange(cx, stream, &buffer, &mut head, &mut scratch, started).await;
+        if let Some(upgraded) = outcome.upgraded {
+            stream.reader.unread(&buffer[outcome.consumed..]);
+            break After::Tunnel(upgraded);
+        }
         if outcome.close {
             if outcome.linger || outcome.consumed < buffer.len() {
                 buffer = linger(cx, stream, buffer).await;

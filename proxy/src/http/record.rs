@@ -58,12 +58,20 @@ impl Record {
         self.flags = self.flags.with(flag);
     }
 
+    /// Counts the answer by its status: with its end, or as soon as it opens a tunnel.
+    pub(crate) fn count_status(&self, worker: &Worker, listener: &ListenerState) {
+        let slab = &worker.slab;
+        slab.listener_add(listener.slot, listener_class(self.status), 1);
+        if let Some(route) = self.route {
+            slab.route_add(route, route_class(self.status), 1);
+        }
+    }
+
     /// Counts the exchange as over.
-    pub(crate) fn count(&self, worker: &Worker, listener: &ListenerState, now: Instant) {
+    pub(crate) fn count_end(&self, worker: &Worker, listener: &ListenerState, now: Instant) {
         let slab = &worker.slab;
         let us = now.saturating_duration_since(self.started).as_micros() as u64;
         slab.listener_sub(listener.slot, ListenerCell::RequestsActive, 1);
-        slab.listener_add(listener.slot, listener_class(self.status), 1);
         slab.listener_add(listener.slot, ListenerCell::BytesReceived, self.bytes_received);
         slab.listener_add(listener.slot, ListenerCell::BytesSent, self.bytes_sent);
         slab.listener_time(listener.slot).record(us);
@@ -71,16 +79,20 @@ impl Record {
             slab.listener_add(listener.slot, ListenerCell::ResetByClient, 1);
         }
         if let Some(route) = self.route {
-            slab.route_add(route, route_class(self.status), 1);
             slab.route_time(route).record(us);
         }
     }
 
-    /// Counts the upstream's part as over: an answer of this status came back whole.
-    pub(crate) fn count_upstream(&self, worker: &Worker, cluster: ClusterSlot, now: Instant) {
+    /// Counts the upstream's answer by its status: whole, or as soon as it opens a tunnel.
+    pub(crate) fn count_upstream_status(&self, worker: &Worker, cluster: ClusterSlot) {
         let slab = &worker.slab;
         slab.cluster_add(cluster, ClusterCell::RequestsCompleted, 1);
         slab.cluster_add(cluster, cluster_class(self.status), 1);
+    }
+
+    /// Counts the upstream's part as over.
+    pub(crate) fn count_upstream_end(&self, worker: &Worker, cluster: ClusterSlot, now: Instant) {
+        let slab = &worker.slab;
         slab.cluster_add(cluster, ClusterCell::BytesSent, self.bytes_received);
         slab.cluster_add(cluster, ClusterCell::BytesReceived, self.bytes_sent);
         if let Some(sent) = self.sent {
@@ -111,7 +123,7 @@ fn route_class(status: u16) -> RouteCell {
     }
 }
 
-pub(super) fn cluster_class(status: u16) -> ClusterCell {
+fn cluster_class(status: u16) -> ClusterCell {
     match status / 100 {
         1 => ClusterCell::Requests1xx,
         2 => ClusterCell::Requests2xx,

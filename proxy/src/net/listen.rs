@@ -4,8 +4,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use ringway_core::limits::LISTEN_BACKLOG_MAX;
 use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel holds for us until we accept them (bounded by
+/// `net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
 
 /// Binds `n` sockets to one address.
 ///
@@ -13,17 +16,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// error and not a silent share of its traffic.
 pub(crate) fn bind(address: SocketAddr, n: usize) -> io::Result<Vec<TcpListener>> {
     drop(socket(address, false)?);
-    join(address, n)
-}
-
-/// Binds `n` more sockets to an address of ours.
-pub(crate) fn join(address: SocketAddr, n: usize) -> io::Result<Vec<TcpListener>> {
-    let one = |_| {
+    let mut sockets = Vec::with_capacity(n);
+    for _ in 0..n {
         let socket = socket(address, true)?;
-        socket.listen(LISTEN_BACKLOG_MAX.into())?;
-        Ok(socket.into())
-    };
-    (0..n).map(one).collect()
+        socket.listen(BACKLOG)?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {

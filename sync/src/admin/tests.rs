@@ -54,10 +54,6 @@ impl Fleet for Fake {
 
     fn close_listeners(&self) {}
 
-    fn is_drained(&self) -> bool {
-        false
-    }
-
     fn connections(&self) -> u64 {
         3
     }

@@ -28,6 +28,7 @@ fn plain(view: HeadView<'_>) -> RequestHead<'_> {
         timeout_ms: Some(3000),
         suppress_envoy_headers: false,
         te_trailers: false,
+        upgrade: None,
     }
 }
 
@@ -98,6 +99,17 @@ fn what_the_gateway_decides_is_written_anew() {
     assert!(!seen.contains("X-Own") && !seen.contains("request-id") && seen.contains("b: 2"));
 }
 
+#[test]
+fn an_upgrade_passes_only_where_it_may() {
+    let fields = "Connection: keep-alive, Upgrade, X-Own\r\nUpgrade: WebSocket\r\nX-Own: 1\r\n";
+    let seen = onward(fields, &HeaderEdits::default(), |_| ());
+    assert!(!seen.contains("pgrade") && !seen.contains("X-Own"), "{seen}");
+    let seen = onward(fields, &HeaderEdits::default(), |r| r.upgrade = Some(b"WebSocket"));
+    assert!(seen.contains("\r\nconnection: upgrade\r\nupgrade: WebSocket\r\n"), "{seen}");
+    assert_eq!(seen.matches("pgrade").count(), 2, "{seen}");
+    assert!(!seen.contains("X-Own"), "{seen}");
+}
+
 #[track_caller]
 fn check_answer(block: &str, set: impl FnOnce(&mut ResponseHead<'_>), expected: &str) {
     let mut spans = Head::default();
@@ -111,6 +123,7 @@ fn check_answer(block: &str, set: impl FnOnce(&mut ResponseHead<'_>), expected: 
         date: b"today",
         service_time_ms: Some(7),
         bodyless_length: None,
+        upgrade: None,
     };
     set(&mut answer);
     let mut out = Vec::new();
@@ -125,6 +138,16 @@ fn answers_keep_their_fields_and_get_ours() {
         |_| (),
         "HTTP/1.1 200 Fine\r\nA: 1\r\nb:2\r\ncontent-length: 5\r\ndate: today\r\nserver: envoy\r\n\
          x-envoy-upstream-service-time: 7\r\n\r\n",
+    );
+    check_answer(
+        "HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: Upgrade\r\nContent-Length: 5\r\nA: 1\r\n\r\n",
+        |a| {
+            a.framing = Framing::None;
+            a.upgrade = Some(b"x");
+            a.close = true;
+        },
+        "HTTP/1.1 101 Go\r\nA: 1\r\ndate: today\r\nserver: envoy\r\n\
+         x-envoy-upstream-service-time: 7\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
     );
     check_answer(
         "HTTP/1.1 304 Not Modified\r\ndate: then\r\ncontent-length: 9\r\n\r\n",

@@ -26,7 +26,8 @@ pub struct RequestMeta {
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends its (non-empty) body.
     pub expect_continue: bool,
-    /// Asks for another protocol. Never for h2c, which is not served and not passed on.
+    /// Asks for another protocol: see [`protocol`]. Not for h2c, which is no tunnel and never
+    /// passed on: such a request is served as if it had not asked, as Envoy does.
     pub upgrade: bool,
     /// The client reads trailers: `TE: trailers`.
     pub te_trailers: bool,
@@ -56,12 +57,16 @@ pub fn request_meta(view: HeadView<'_>, rules: &RequestRules) -> Result<RequestM
         (false, None) => Framing::None,
     };
     let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+    // RFC 9110 §9.3.6: what follows the head of a CONNECT is the tunnel's.
+    if has_body && view.method() == b"CONNECT" {
+        return Err(ParseError::ConnectBody);
+    }
     Ok(RequestMeta {
         framing,
         keep_alive: lines.options.keep_alive(http11),
         // RFC 9110 §10.1.1: ignored in HTTP/1.0, and without content nobody waits.
         expect_continue: lines.expect_continue && http11 && has_body,
-        upgrade: lines.upgrade && !lines.upgrade_h2c && lines.options.upgrade && http11,
+        upgrade: lines.upgrade && lines.options.upgrade && http11,
         te_trailers: lines.te_trailers,
         drop_length: lines.chunked && lines.length.is_some(),
     })
@@ -99,6 +104,23 @@ pub fn response_meta(view: HeadView<'_>, head_request: bool) -> Result<ResponseM
     Ok(ResponseMeta { framing, keep_alive })
 }
 
+/// The one protocol that a request with [`RequestMeta::upgrade`] asks for, as written; empty where
+/// it names several: a choice is not ours to make.
+pub fn protocol(view: HeadView<'_>) -> &[u8] {
+    let mut values = view.values("upgrade").flat_map(elements);
+    match (values.next(), values.next()) {
+        (Some(only), None) => only,
+        _ => b"",
+    }
+}
+
+/// Whether a 101 switches to this protocol and says so as RFC 9110 §§7.8, 15.2.2 ask. Names are
+/// compared without regard to case, as Envoy does.
+pub fn switches_to(view: HeadView<'_>, protocol: &[u8]) -> bool {
+    let said = Lines::read(view).is_ok_and(|lines| lines.options.upgrade);
+    said && !protocol.is_empty() && self::protocol(view).eq_ignore_ascii_case(protocol)
+}
+
 /// The lines of a head that bear on its framing, read once.
 #[derive(Default)]
 struct Lines {
@@ -107,8 +129,8 @@ struct Lines {
     chunked: bool,
     options: Options,
     expect_continue: bool,
+    /// Names something else than h2c alone.
     upgrade: bool,
-    upgrade_h2c: bool,
     te_trailers: bool,
 }
 
@@ -135,8 +157,7 @@ impl Lines {
                     lines.expect_continue = true;
                 }
                 Known::Upgrade => {
-                    lines.upgrade |= !value.is_empty();
-                    lines.upgrade_h2c |= elements(value).any(|e| e.eq_ignore_ascii_case(b"h2c"));
+                    lines.upgrade |= !value.is_empty() && !value.eq_ignore_ascii_case(b"h2c");
                 }
                 Known::Te => {
                     lines.te_trailers |=

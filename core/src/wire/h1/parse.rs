@@ -49,6 +49,8 @@ pub enum ParseError {
     ChunkLineTooLong,
     /// Not 1 to 16 hexadecimal digits.
     ChunkSize,
+    /// CONNECT with a body.
+    ConnectBody,
     /// More connection options than [`limits::CONNECTION_OPTIONS_MAX`].
     ConnectionOptions,
     /// Not `1*DIGIT`, beyond 2^63 - 1, or more than one.
@@ -118,6 +120,7 @@ impl ParseError {
             Self::ChunkExtension => "http1.invalid_chunk_extension",
             Self::ChunkLineTooLong => "http1.chunk_line_too_long",
             Self::ChunkSize => "http1.invalid_chunk_size",
+            Self::ConnectBody => "http1.body_disallowed",
             Self::ConnectionOptions => "http1.connection_header_rejected",
             Self::ContentLength => "http1.invalid_content_length",
             Self::ContentLengthWithChunked => "http1.content_length_and_chunked_not_allowed",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used)]
-use super::{Hop, RequestRules, request_meta, response_meta};
+use super::{Hop, RequestRules, protocol, request_meta, response_meta, switches_to};
 use crate::wire::h1::parse::{self, Limits, Parsed};
 use crate::wire::{Head, HeadView};
 
@@ -148,8 +148,39 @@ fn upgrades_and_trailers() {
     req("Connection: upgrade\r\n", "None alive");
     req("Connection: upgrade\r\nUpgrade: \r\n", "None alive");
     req("Connection: upgrade\r\nUpgrade: h2c\r\n", "None alive");
-    req("Connection: upgrade\r\nUpgrade: websocket, H2C\r\n", "None alive");
+    req("Connection: upgrade\r\nUpgrade: H2C\r\n", "None alive");
+    req("Connection: upgrade\r\nUpgrade: websocket, H2C\r\n", "None alive upgrade");
+    req("Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: x\r\n", "None alive upgrade");
     lenient("HTTP/1.0", "Connection: upgrade\r\nUpgrade: websocket\r\n", "None");
+    for (lines, expected) in [
+        ("Upgrade: WebSocket\r\n", "WebSocket"),
+        ("Upgrade: , x ,\r\n", "x"),
+        ("Upgrade: x, y\r\n", ""),
+        ("Upgrade: x\r\nUpgrade: x\r\n", ""),
+        ("Upgrade: ,\r\n", ""),
+    ] {
+        let block = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+        let mut head = Head::default();
+        parse::request(block.as_bytes(), &mut head, &Limits::default(), &mut 0).unwrap();
+        let view = HeadView::new(&head, block.as_bytes());
+        assert_eq!(String::from_utf8_lossy(protocol(view)), expected, "{lines}");
+    }
+    for (lines, expected) in [
+        ("Connection: Upgrade\r\nUpgrade: WebSocket\r\n", true),
+        ("Connection: keep-alive, upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n", true),
+        ("Upgrade: websocket\r\n", false),
+        ("Connection: upgrade\r\n", false),
+        ("Connection: upgrade\r\nUpgrade: h2c\r\n", false),
+        ("Connection: upgrade\r\nUpgrade: websocket, h2c\r\n", false),
+        ("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: x\r\n", false),
+    ] {
+        let block = format!("HTTP/1.1 101 Go\r\n{lines}\r\n");
+        let mut head = Head::default();
+        parse::response(block.as_bytes(), &mut head, &Limits::default(), &mut 0).unwrap();
+        let view = HeadView::new(&head, block.as_bytes());
+        assert_eq!(switches_to(view, b"websocket"), expected, "{lines}");
+        assert!(!switches_to(view, b""), "{lines}");
+    }
     req("TE: gzip;q=0.5, Trailers\r\n", "None alive trailers");
     req("TE: xtrailers\r\n", "None alive");
 }
