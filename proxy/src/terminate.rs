@@ -208,4 +208,4 @@ fn count(slab: &Slab, listener: ListenerSlot, connection: &Connection) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a cluster to a connection: a pooled one, or a new one to the next endpoint.
 
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use monoio::net::TcpStream;
+use ringway_core::ir::Transport;
 use ringway_core::limits::{CONNECT_ATTEMPTS_MAX, CONNECT_TIMEOUT};
 use ringway_core::observe::metric::ClusterCell;
 use ringway_core::table::Cluster;
+use ringway_core::tls;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, ClientConnection, Connection, Error, HandshakeKind};
 
+use crate::net::socket::Direction;
 use crate::net::stream::Stream;
+use crate::net::tls::Failure;
 use crate::worker::Worker;
 use crate::worker::state::{Chosen, ClusterState, OpenUpstream, PoolLimits, Preference, Upstream};
 
@@ -19,6 +27,8 @@ pub(crate) enum NoUpstream {
     NoEndpoint,
     Refused,
     TimedOut,
+    /// TLS came to nothing, for this reason in Envoy's words.
+    Tls(&'static str),
 }
 
 /// A connection to one of the cluster's endpoints. Nothing has been written on it for this
@@ -39,7 +49,8 @@ pub(crate) async fn acquire(
             return Err(NoUpstream::NoEndpoint);
         };
         if !fresh {
-            endpoint = match endpoint.take(worker.timers.now(), state.limits()) {
+            let transport = &cluster.spec.transport;
+            endpoint = match endpoint.take(worker.timers.now(), state.limits(), transport) {
                 Ok(upstream) => return Ok(upstream),
                 Err(endpoint) => endpoint,
             };
@@ -64,6 +75,7 @@ async fn connect(
     endpoint: Chosen,
 ) -> Result<Upstream, NoUpstream> {
     let patience = cluster.spec.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let started = worker.timers.now();
     // A connect may be dropped: no bytes are on their way yet.
     let connected =
         monoio::time::timeout(patience, TcpStream::connect_addr(endpoint.address)).await;
@@ -78,9 +90,19 @@ async fn connect(
                     keepalive.probes,
                 );
             }
-            let stream = Stream::new(tcp, &worker.timers);
+            let mut stream = Stream::new(tcp, &worker.timers);
             let open = OpenUpstream::new(slab.clone(), cluster.slot);
-            Ok(Upstream { stream, endpoint, reused: false, born: worker.timers.now(), open })
+            let tls = match &cluster.spec.transport {
+                Transport::Tls(Some(client)) => {
+                    worker.timers.arm(&stream.timer, started, patience, Direction::Both);
+                    handshake(worker, cluster, client, &mut stream, endpoint.address).await?;
+                    stream.timer.disarm();
+                    Some(client.clone())
+                }
+                _ => None,
+            };
+            let born = worker.timers.now();
+            Ok(Upstream { stream, endpoint, reused: false, born, open, tls })
         }
         Ok(Err(_)) => {
             slab.cluster_add(cluster.slot, ClusterCell::ConnectFailures, 1);
@@ -90,6 +112,102 @@ async fn connect(
             slab.cluster_add(cluster.slot, ClusterCell::ConnectFailures, 1);
             slab.cluster_add(cluster.slot, ClusterCell::ConnectTimeouts, 1);
             Err(NoUpstream::TimedOut)
+        }
+    }
+}
+
+/// TLS on a connection to an upstream; its timer is the deadline.
+async fn handshake(
+    worker: &Worker,
+    cluster: &Cluster,
+    client: &tls::Client,
+    stream: &mut Stream,
+    address: SocketAddr,
+) -> Result<(), NoUpstream> {
+    let count = |cell| worker.slab.cluster_add(cluster.slot, cell, 1);
+    let name = server_name(client, &cluster.spec.host, address.ip());
+    let started = match ClientConnection::new(configuration(client), name) {
+        Ok(connection) => {
+            stream.start_tls(Connection::Client(connection), Vec::new(), &worker.buffers).await
+        }
+        Err(error) => Err(Failure::Refused(error)),
+    };
+    let failure = match started {
+        Ok(session) => {
+            count(ClusterCell::TlsHandshakes);
+            if session.inspect(|c| c.handshake_kind()) == Some(HandshakeKind::Resumed) {
+                count(ClusterCell::TlsResumed);
+            }
+            return Ok(());
+        }
+        Err(failure) => failure,
+    };
+    count(ClusterCell::ConnectFailures);
+    match failure {
+        Failure::Ended if stream.timer.take_fired() => {
+            count(ClusterCell::ConnectTimeouts);
+            Err(NoUpstream::TimedOut)
+        }
+        Failure::Ended => {
+            count(ClusterCell::TlsErrors);
+            Err(NoUpstream::Tls(""))
+        }
+        Failure::Refused(error) => {
+            count(match error {
+                Error::InvalidCertificate(_) => ClusterCell::TlsBadCertificate,
+                _ => ClusterCell::TlsErrors,
+            });
+            Err(NoUpstream::Tls(reason(&error)))
+        }
+    }
+}
+
+/// The name to ask for: the context's, else the upstream's host if it is a name. Addresses are not
+/// sent (RFC 6066 §3).
+fn server_name(client: &tls::Client, host: &str, address: IpAddr) -> ServerName<'static> {
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = client.spec.sni.as_deref().unwrap_or(host).to_owned();
+    ServerName::try_from(name).unwrap_or_else(|_| address.into())
+}
+
+/// HTTP/2 towards upstreams is not served yet, so it is not offered.
+fn configuration(client: &tls::Client) -> Arc<ClientConfig> {
+    let config = &client.config;
+    if !config.alpn_protocols.iter().any(|name| name == b"h2") {
+        return config.clone();
+    }
+    let mut config = ClientConfig::clone(config);
+    config.alpn_protocols.retain(|name| name != b"h2");
+    Arc::new(config)
+}
+
+/// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` as Envoy words it; the numbers are BoringSSL's.
+fn reason(error: &Error) -> &'static str {
+    use AlertDescription as Alert;
+    match error {
+        Error::InvalidCertificate(_) => {
+            "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:TLS_error_end"
+        }
+        Error::InvalidMessage(_) => {
+            "TLS_error:|268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:TLS_error_end"
+        }
+        Error::PeerIncompatible(_) | Error::AlertReceived(Alert::ProtocolVersion) => {
+            "TLS_error:|268436526:SSL routines:OPENSSL_internal:TLSV1_ALERT_PROTOCOL_VERSION:TLS_error_end"
+        }
+        Error::AlertReceived(Alert::HandshakeFailure) => {
+            "TLS_error:|268436496:SSL routines:OPENSSL_internal:SSLV3_ALERT_HANDSHAKE_FAILURE:TLS_error_end"
+        }
+        Error::AlertReceived(Alert::CertificateRequired) => {
+            "TLS_error:|268436572:SSL routines:OPENSSL_internal:TLSV13_ALERT_CERTIFICATE_REQUIRED:TLS_error_end"
+        }
+        Error::AlertReceived(Alert::UnrecognisedName) => {
+            "TLS_error:|268436568:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNRECOGNIZED_NAME:TLS_error_end"
+        }
+        _ => {
+            "TLS_error:|268435456:SSL routines:OPENSSL_internal:TLS handshake failed:TLS_error_end"
         }
     }
 }
@@ -105,3 +223,6 @@ fn pool_limits(cluster: &Cluster) -> PoolLimits {
     }
     limits
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,11 @@ cells! {
         ConnectionsActive,
         ConnectFailures,
         ConnectTimeouts,
+        TlsHandshakes,
+        TlsResumed,
+        TlsErrors,
+        /// The upstream's certificate is not believed.
+        TlsBadCertificate,
         BytesReceived,
         BytesSent,
         /// No endpoint was there: 503 `UH`.

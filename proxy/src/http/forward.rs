@@ -45,7 +45,7 @@ pub(crate) async fn forward<'a>(
     let cluster = &*action.cluster;
     record.cluster = Some(cluster.slot);
     let edits = Some(&route.response_headers);
-    if !matches!(cluster.spec.transport, Transport::Cleartext) {
+    if matches!(cluster.spec.transport, Transport::Tls(None) | Transport::Http2) {
         record.transport_failure = "this transport is not served yet";
         return Answer::Ours(unavailable(NoUpstream::Refused), edits);
     }

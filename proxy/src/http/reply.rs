@@ -109,6 +109,7 @@ pub(super) fn failure_text(error: NoUpstream) -> &'static str {
         NoUpstream::NoEndpoint => "",
         NoUpstream::Refused => "delayed connect error: connection refused",
         NoUpstream::TimedOut => "connection timeout",
+        NoUpstream::Tls(reason) => reason,
     }
 }
 
@@ -117,7 +118,15 @@ pub(super) fn unavailable(error: NoUpstream) -> Reply {
         NoUpstream::NoEndpoint => {
             Reply::new(503, Flags::UH, "no_healthy_upstream", "no healthy upstream")
         }
-        NoUpstream::Refused => Reply::new(
+        NoUpstream::Tls(reason) if !reason.is_empty() => {
+            let text = format!(
+                "upstream connect error or disconnect/reset before headers. \
+                 reset reason: remote connection failure, transport failure reason: {reason}"
+            );
+            let details = "upstream_reset_before_response_started{remote_connection_failure}";
+            Reply::new(503, Flags::UF, details, &text)
+        }
+        NoUpstream::Refused | NoUpstream::Tls(_) => Reply::new(
             503,
             Flags::UF,
             "upstream_reset_before_response_started{remote_connection_failure}",

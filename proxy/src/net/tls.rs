@@ -162,7 +162,8 @@ impl Session {
     ) -> Result<(), Failure> {
         loop {
             self.engine.borrow_mut().unseal();
-            if let Some(error) = self.engine.borrow().failure.clone() {
+            let failure = self.engine.borrow().failure.clone();
+            if let Some(error) = failure {
                 self.flush();
                 return Err(Failure::Refused(error));
             }
@@ -197,7 +198,8 @@ impl Session {
             if buffer.len() > at {
                 return (Ok(buffer.len() - at), buffer);
             }
-            if let Some(end) = self.engine.borrow_mut().end() {
+            let end = self.engine.borrow_mut().end();
+            if let Some(end) = end {
                 self.flush();
                 return (end.map(|()| 0), buffer);
             }

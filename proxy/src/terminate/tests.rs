@@ -18,20 +18,20 @@ use crate::tests::{both, connect, echo, read_until, scripted, start_with};
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// A certificate for these names, and the configuration of a client that trusts it alone.
-struct Certificate {
-    chain: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+pub(crate) struct Certificate {
+    pub(crate) chain: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
 }
 
 impl Certificate {
-    fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         Self { chain: made.cert.der().clone(), key }
     }
 
-    fn server(&self) -> ServerConfig {
+    pub(crate) fn server(&self) -> ServerConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(rustls::ALL_VERSIONS)
@@ -43,7 +43,10 @@ impl Certificate {
         config
     }
 
-    fn client(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
+    pub(crate) fn client(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.chain.clone()).unwrap();
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway_core::feed::Feed;
+use ringway_core::ir::Transport;
 use ringway_core::limits::{
     CONNECT_ATTEMPTS_MAX, IDLE_UPSTREAMS_PER_ENDPOINT_MAX, UPSTREAM_IDLE_TIMEOUT,
 };
 use ringway_core::name::ClusterSlot;
 use ringway_core::observe::metric::{ClusterCell, Slab};
 use ringway_core::policy::balance::{Draw, Load, Picker};
+use ringway_core::tls;
 
 use smallvec::SmallVec;
 
@@ -43,6 +45,18 @@ struct Idle {
     /// When the connection was made.
     born: u64,
     open: OpenUpstream,
+    tls: Option<Arc<tls::Client>>,
+}
+
+impl Idle {
+    /// Whether it was made the way that the cluster is reached now.
+    fn is_of(&self, transport: &Transport) -> bool {
+        match (&self.tls, transport) {
+            (Some(made), Transport::Tls(Some(wanted))) => Arc::ptr_eq(made, wanted),
+            (None, Transport::Cleartext) => true,
+            _ => false,
+        }
+    }
 }
 
 /// An endpoint that a request has chosen: counted until dropped.
@@ -56,10 +70,15 @@ impl Chosen {
     }
 
     /// The connection used last, if it is still good.
-    pub(crate) fn take(self, now: u64, limits: PoolLimits) -> Result<Upstream, Self> {
-        match self.0.take(now, limits) {
-            Some(Idle { stream, born, open, .. }) => {
-                Ok(Upstream { stream, endpoint: self, reused: true, born, open })
+    pub(crate) fn take(
+        self,
+        now: u64,
+        limits: PoolLimits,
+        transport: &Transport,
+    ) -> Result<Upstream, Self> {
+        match self.0.take(now, limits, transport) {
+            Some(Idle { stream, born, open, tls, .. }) => {
+                Ok(Upstream { stream, endpoint: self, reused: true, born, open, tls })
             }
             None => Err(self),
         }
@@ -89,6 +108,8 @@ pub(crate) struct Upstream {
     pub(crate) reused: bool,
     pub(crate) born: u64,
     pub(crate) open: OpenUpstream,
+    /// What its TLS was made with; a cluster's may have changed since.
+    pub(crate) tls: Option<Arc<tls::Client>>,
 }
 
 /// Counts an upstream connection as open until it is dropped.
@@ -137,11 +158,12 @@ impl Endpoint {
     }
 
     /// The connection used last, if it is still good.
-    fn take(&self, now: u64, limits: PoolLimits) -> Option<Idle> {
+    fn take(&self, now: u64, limits: PoolLimits, transport: &Transport) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
         while let Some(found) = idle.pop() {
             let rested = now.saturating_sub(found.since);
-            let good = now.saturating_sub(found.born) < limits.lifetime_ms
+            let good = found.is_of(transport)
+                && now.saturating_sub(found.born) < limits.lifetime_ms
                 && (rested < FRESH_MS || (rested < limits.idle_ms && found.stream.is_quiet()));
             if good {
                 return Some(found);
@@ -160,11 +182,12 @@ impl Endpoint {
 impl Upstream {
     /// Returns the connection for the next request.
     pub(crate) fn rest(self, now: u64) {
-        let Self { stream, endpoint, born, open, .. } = self;
+        let Self { stream, endpoint, born, open, tls, .. } = self;
         let mut idle = endpoint.idle.borrow_mut();
         if !endpoint.gone.get() && idle.len() < IDLE_UPSTREAMS_PER_ENDPOINT_MAX {
             stream.timer.disarm();
-            idle.push(Idle { stream, since: now, born, open });
+            stream.rest();
+            idle.push(Idle { stream, since: now, born, open, tls });
         }
     }
 }
