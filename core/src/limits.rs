@@ -57,6 +57,23 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_millis(3000);
 /// Emissary: `AMBASSADOR_DRAIN_TIME`.
 pub const DRAIN_TIME: Duration = Duration::from_secs(600);
 
+/// Connections that the kernel holds per listening socket until they are accepted (bounded by
+/// `net.core.somaxconn`).
+pub const LISTEN_BACKLOG_MAX: u16 = 4096;
+/// Connections accepted from one socket before others get their turn.
+pub const ACCEPT_BATCH_MAX: usize = 64;
+/// Pause after accepting failed for want of descriptors or memory; doubles while it goes on.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// The longest such pause.
+pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Clients' connections of a process whatever its descriptors allow.
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+/// Descriptors that are not for connections: listening sockets, files, the admin port.
+pub const DESCRIPTORS_RESERVED: usize = 256;
+/// Of all connections, those that one listener may have, in percent, unless told otherwise: a
+/// storm on one leaves room for the others.
+pub const LISTENER_CONNECTIONS_PERCENT: usize = 80;
+
 /// Endpoints that one request tries when connecting fails before any byte was written.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 /// Idle upstream connections kept per endpoint and process.
@@ -65,6 +82,15 @@ pub const IDLE_UPSTREAMS_PER_ENDPOINT_MAX: usize = 1024;
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// An idle upstream connection is closed after this time. Envoy: one hour.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Bytes of a copied request that wait for its shadow; beyond, the copy is given up.
+pub const SHADOW_BYTES_MAX: usize = 1024 * 1024;
+/// The same for all copies of one worker together.
+pub const SHADOWS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Copies that a worker sends at a time; beyond, requests are not copied.
+pub const SHADOWS_MAX: usize = 1024;
+/// Bytes of a shadow's answer that are read and thrown away; beyond, its connection is closed.
+pub const SHADOW_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of one object's document.
 pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;

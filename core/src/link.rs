@@ -23,6 +23,20 @@ pub enum Command {
     /// Close idle connections, answer `connection: close`, stop accepting after
     /// [`Fleet::close_listeners`]; connections still open when the deadline passes are cut.
     Drain { deadline: Duration },
+    /// How much to do from now on.
+    Overload(Pressure),
+}
+
+/// How short the process is of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Not at all.
+    #[default]
+    None,
+    /// Take no new connections, close idle ones.
+    Shed,
+    /// Refuse requests too.
+    Refuse,
 }
 
 /// What a worker answers: one per [`Command::Table`]. Old tables need no answer: the publisher
@@ -61,8 +75,9 @@ pub trait Fleet: Send + Sync {
     fn workers(&self) -> usize;
 
     /// Makes the workers listen on exactly these addresses: binds what is new on every worker,
-    /// leaves alone what stays (its connections too), shuts down what is gone and drains its
-    /// connections. Gives the outcome per entry, in order; an address that somebody else holds is
+    /// leaves alone what stays (its connections too), closes what is gone, once what the kernel
+    /// queued there is accepted, and drains its connections. An address that changes its listener
+    /// stays bound. Gives the outcome per entry, in order; an address that somebody else holds is
     /// an error.
     fn listen(&self, binds: &[Bind]) -> Vec<io::Result<()>>;
 
@@ -77,8 +92,12 @@ pub trait Fleet: Send + Sync {
 
     fn status(&self) -> Vec<WorkerStatus>;
 
-    /// Drains everything: see [`Command::Drain`].
+    /// Stops accepting everywhere, once what the kernel queued is accepted; see
+    /// [`Command::Drain`].
     fn close_listeners(&self);
+
+    /// Every worker has heard of the drain, nothing is listened on and no connection is left.
+    fn is_drained(&self) -> bool;
 
     /// Connections open now, over all workers.
     fn connections(&self) -> u64;

@@ -295,7 +295,7 @@ impl Problems {
     }
 
     pub(crate) fn stack_not_served(&mut self, object: &Ref) {
-        let message = "only HTTP over TCP without PROXY is served yet: this Listener is accepted and not bound";
+        let message = "HTTP/3 is not served yet: this Listener is accepted and not bound";
         self.say(object, "", (Severity::Warning, "NotServedYet"), message.into(), None);
     }
 
@@ -547,6 +547,11 @@ impl Problems {
         self.say(object, path, (Severity::Error, "BadValue"), message, None);
     }
 
+    pub(crate) fn bad_cookie(&mut self, object: &Ref, path: &str, text: &str) {
+        let message = format!("{text:?} cannot stand in a cookie: use letters, digits, - and _");
+        self.say(object, path, (Severity::Error, "BadValue"), message, None);
+    }
+
     pub(crate) fn bad_health_check(&mut self, object: &Ref, path: &str, why: &str) {
         let message = format!("this health check is skipped: {why}");
         self.say(object, path, (Severity::Error, "BadValue"), message, None);
@@ -567,6 +572,13 @@ impl Problems {
     pub(crate) fn second_shadow(&mut self, object: &Ref, first: &Ref) {
         let message = format!("requests of this match are already mirrored by {first}");
         self.say(object, "spec.shadow", (Severity::Error, "Conflict"), message, None);
+    }
+
+    pub(crate) fn nothing_to_copy(&mut self, object: &Ref) {
+        let message = "gets no copies: no Mapping with this match forwards requests".to_owned();
+        let help = "a shadow copies the requests of a Mapping with the same hostname, prefix, \
+                    method, headers, query parameters and precedence";
+        self.say(object, "spec.shadow", (Severity::Warning, "RoutedNowhere"), message, help);
     }
 
     pub(crate) fn redirect_in_group(&mut self, object: &Ref, first: &Ref) {
@@ -677,9 +689,10 @@ impl Problems {
 
     // Listeners.
 
-    pub(crate) fn no_listener(&mut self, namespace: &std::sync::Arc<str>) {
+    pub(crate) fn no_listener(&mut self, namespace: &std::sync::Arc<str>, at_all: bool) {
         let object = Ref::new(Kind::Listener, std::sync::Arc::clone(namespace), "*");
-        let message = "there is no Listener: nothing listens".to_owned();
+        let what = if at_all { "nothing listens" } else { "only ports of TCPMappings listen" };
+        let message = format!("there is no Listener: {what}");
         let help = "write one, or start with --default-listeners";
         self.say(&object, "", (Severity::Warning, "NoListener"), message, help);
     }
@@ -759,6 +772,51 @@ impl Problems {
         let message = "disabled: it binds no Host".to_owned();
         let help = "widen its hostBinding, or write a Host that it binds";
         self.say(object, "spec.hostBinding", (Severity::Error, "NoHost"), message, help);
+    }
+
+    pub(crate) fn listener_without_tcp_mapping(&mut self, object: &Ref) {
+        let message = "disabled: it carries no HTTP, and no TCPMapping has its port".to_owned();
+        let help = "write a TCPMapping with its port, or add HTTP to its protocolStack";
+        self.say(object, "spec.port", (Severity::Error, "NoTCPMapping"), message, help);
+    }
+
+    // TCPMappings.
+
+    pub(crate) fn bad_address(&mut self, object: &Ref, path: &str, text: &str) {
+        let message = format!("{text:?} is no IP address to listen on");
+        self.say(object, path, (Severity::Error, "BadValue"), message, None);
+    }
+
+    pub(crate) fn bad_server_name(&mut self, object: &Ref, path: &str, text: &str) {
+        let message = format!("{text:?} is no server name that a TLS client could send");
+        let help = "write a host name without a port; a `*` stands first or last, or alone";
+        self.say(object, path, (Severity::Error, "BadHostname"), message, help);
+    }
+
+    pub(crate) fn bad_milliseconds(&mut self, object: &Ref, path: &str, text: &str) {
+        let message = format!("{text:?} is no number of milliseconds, the default is used");
+        self.say(object, path, (Severity::Error, "BadValue"), message, "write it as \"30000\"");
+    }
+
+    pub(crate) fn tcp_takes_cleartext(&mut self, object: &Ref, listener: &Ref) {
+        let message = format!("it has no host: all that comes to {listener} in cleartext is its");
+        let help = "give it a port of its own, or a `host` to take one server name over TLS";
+        self.say(object, "spec.port", (Severity::Warning, "TakesCleartext"), message, help);
+    }
+
+    pub(crate) fn tcp_host_without_tls(&mut self, object: &Ref, listener: &Ref) {
+        let message =
+            format!("its host is known from TLS only, which {listener} does not terminate");
+        let help = "write protocol: TLS (or HTTPS) on the Listener, or remove `host`";
+        self.say(object, "spec.host", (Severity::Error, "NoTLS"), message, help);
+    }
+
+    pub(crate) fn tcp_host_without_certificate(&mut self, object: &Ref, host: &str) {
+        let message = format!("nothing terminates TLS for {host:?}: its connections are refused");
+        self.say(object, "spec.host", (Severity::Error, "NoTLS"), message, None);
+        self.advise(format!(
+            "write a Host with a tlsSecret whose hostname meets {host:?}, or a TLSContext with hosts: [\"{host}\"]"
+        ));
     }
 
     // The Module.

@@ -33,6 +33,8 @@ pub struct Settings {
     /// Without any Listener: listen on 8080 and 8443 as Emissary's manifests do.
     pub default_listeners: bool,
     pub service_resolution: ServiceResolution,
+    /// The zone that the gateway runs in, as in the label `topology.kubernetes.io/zone`.
+    pub zone: Option<Arc<str>>,
     /// Where the probe and diagnostics Mappings lead; none without an admin server.
     pub admin_address: Option<SocketAddr>,
     /// Off with `DISABLE_STRICT_LABEL_SELECTORS`: a Host's selector then needs any of its labels,
@@ -58,6 +60,7 @@ impl Default for Settings {
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             default_listeners: false,
             service_resolution: ServiceResolution::default(),
+            zone: None,
             admin_address: None,
             strict_selectors: true,
         }

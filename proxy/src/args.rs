@@ -130,6 +130,10 @@ pub(crate) struct Meaning {
     #[arg(long, value_enum, default_value_t = Resolution::Endpoints,
           env = "RINGWAY_SERVICE_RESOLUTION")]
     pub(crate) service_resolution: Resolution,
+    /// Zone that the gateway runs in: `least_request` prefers endpoints of it where all else is
+    /// equal
+    #[arg(long, value_name = "ZONE", env = "NODE_ZONE")]
+    pub(crate) zone: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -160,6 +164,14 @@ pub(crate) struct Process {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s",
           env = "RINGWAY_SHUTDOWN_DELAY")]
     pub(crate) shutdown_delay: Duration,
+    /// Clients' connections at a time [default: as the limit of file descriptors allows]
+    #[arg(long, value_name = "N", env = "RINGWAY_MAX_CONNECTIONS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: Option<u32>,
+    /// Clients' connections at a time per Listener [default: 80 % of --max-connections]
+    #[arg(long, value_name = "N", env = "RINGWAY_MAX_LISTENER_CONNECTIONS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_listener_connections: Option<u32>,
     /// Pin each worker to a CPU (--pin=false does not)
     #[arg(long, env = "RINGWAY_PIN", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -309,6 +321,7 @@ impl Meaning {
             Resolution::Endpoints => ServiceResolution::Endpoints,
             Resolution::Dns => ServiceResolution::Dns,
         };
+        settings.zone = self.zone.as_deref().filter(|zone| !zone.is_empty()).map(Into::into);
         settings
     }
 }

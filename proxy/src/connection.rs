@@ -1,19 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A connection before its first request: what the listener's stack asks for, in order (a PROXY
 //! header, TLS), then HTTP or a tunnel.
+//!
+//! Until its first byte comes a connection holds no buffer. Where nothing depends on that byte (a
+//! port that one TCPMapping has for itself) it is not waited for: the server may speak first.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringway_core::ir::Protocol;
-use ringway_core::limits::HANDSHAKE_TIMEOUT;
+use ringway_core::limits::PROXY_HEADER_TIMEOUT;
+use ringway_core::observe::metric::ListenerCell;
+use ringway_core::table::{Listener, TcpRoute};
+use ringway_core::wire::proxy_protocol::{self, Header, Parsed};
 
 use crate::http::h1;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
+use crate::tcp;
 use crate::terminate::{self, Handshake};
 use crate::worker::{ListenerState, Worker};
+
+/// First byte of a TLS record that carries a ClientHello (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Where a connection comes from, as everything above the sockets sees it.
 #[derive(Clone, Debug)]
@@ -26,37 +37,169 @@ pub(crate) struct Origin {
     pub(crate) tls: Option<Rc<Handshake>>,
 }
 
-/// First byte of a TLS record that carries a ClientHello.
-const TLS_HANDSHAKE: u8 = 0x16;
+/// What a connection turns out to carry.
+enum Payload {
+    Http,
+    Tcp(Arc<TcpRoute>),
+}
+
+/// Why a connection carries nothing.
+enum Refused {
+    /// The peer left, or said nothing for too long.
+    Quiet,
+    ProxyHeader,
+    /// No filter chain takes it.
+    NoChain,
+    /// The handshake failed, and was counted.
+    Handshake,
+}
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     listener: &Rc<ListenerState>,
-    mut stream: Stream,
+    stream: Stream,
     peer: SocketAddr,
     idle: &Cell<bool>,
 ) {
     let local = stream.local_addr().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let mut origin = Origin { peer, local, tls: None };
-    let tls = {
-        let view = worker.view(listener);
-        let listener = view.table.listener(listener.slot);
-        listener.is_some_and(|listener| listener.stack.contains(&Protocol::Tls))
-    };
-    if tls {
-        // Emissary: a TLS inspector; cleartext on the same port goes on as HTTP.
-        let now = worker.timers.now();
-        worker.timers.arm(&stream.timer, now, HANDSHAKE_TIMEOUT, Direction::Read);
-        if stream.reader.readable().await.is_err() {
-            return;
+    let origin = Origin { peer, local, tls: None };
+    let bare = worker.view(listener).table.listener(listener.slot).is_none_or(is_bare_http);
+    let layers = Layers { worker, listener, stream, origin, idle };
+    // Boxed: a connection at rest is small, whatever came before its requests.
+    let opened = if bare { Ok(layers.carry(Payload::Http)) } else { Box::pin(layers.open()).await };
+    match opened {
+        Ok((Payload::Http, stream, origin)) => {
+            h1::serve(worker, listener, stream, &origin, idle).await;
         }
-        if stream.first_byte() == Some(TLS_HANDSHAKE) {
-            let Some(accepted) = terminate::accept(worker, listener, stream).await else { return };
-            let (decrypted, handshake, _tcp) = accepted;
-            stream = decrypted;
-            origin.tls = Some(handshake);
+        Ok((Payload::Tcp(route), stream, origin)) => {
+            idle.set(false);
+            Box::pin(tcp::serve(worker, listener, stream, &origin, &route)).await;
+        }
+        Err(refused) => {
+            let cell = match refused {
+                Refused::Quiet | Refused::Handshake => return,
+                Refused::ProxyHeader => ListenerCell::ProxyHeaderErrors,
+                Refused::NoChain => ListenerCell::NoFilterChain,
+            };
+            worker.slab.listener_add(listener.slot, cell, 1);
         }
     }
-    h1::serve(worker, listener, stream, &origin, idle).await;
+}
+
+/// Whether connections carry HTTP and nothing before it.
+fn is_bare_http(listener: &Listener) -> bool {
+    listener.stack.first() == Some(&Protocol::Http) && listener.tcp.is_none()
+}
+
+/// A connection on its way up the stack.
+struct Layers<'c> {
+    worker: &'c Rc<Worker>,
+    listener: &'c Rc<ListenerState>,
+    stream: Stream,
+    origin: Origin,
+    idle: &'c Cell<bool>,
+}
+
+impl Layers<'_> {
+    /// Takes one layer after the other. The stack is that of the moment of accepting: a Listener
+    /// that declares PROXY since then does not speak for a client that came before.
+    async fn open(mut self) -> Result<(Payload, Stream, Origin), Refused> {
+        let stack = self.listener(|listener| listener.stack.clone()).ok_or(Refused::NoChain)?;
+        for layer in &stack {
+            match layer {
+                Protocol::Proxy => {
+                    let header = self.proxy_header().await?;
+                    if let Some(addresses) = header.addresses {
+                        self.origin.peer = addresses.source;
+                        self.origin.local = addresses.destination;
+                    }
+                }
+                Protocol::Tls => {
+                    if self.listener(Listener::has_chains) == Some(true)
+                        && self.first_byte().await? == TLS_HANDSHAKE
+                    {
+                        // Handshakes have their own bound and deadline.
+                        self.idle.set(false);
+                        let accepted = terminate::accept(self.worker, self.listener, self.stream);
+                        let (stream, handshake, tcp) = accepted.await.ok_or(Refused::Handshake)?;
+                        self.idle.set(true);
+                        self.stream = stream;
+                        self.origin.tls = Some(handshake);
+                        if let Some(tcp) = tcp {
+                            return Ok(self.carry(Payload::Tcp(tcp)));
+                        }
+                    }
+                }
+                // A TCPMapping without a host takes all that comes in cleartext.
+                Protocol::Http => {
+                    let payload = self.cleartext().map_or(Payload::Http, Payload::Tcp);
+                    return Ok(self.carry(payload));
+                }
+                Protocol::Tcp => {
+                    let tcp = self.cleartext().ok_or(Refused::NoChain)?;
+                    return Ok(self.carry(Payload::Tcp(tcp)));
+                }
+                Protocol::Udp => return Err(Refused::NoChain),
+            }
+        }
+        Err(Refused::NoChain)
+    }
+
+    fn carry(self, payload: Payload) -> (Payload, Stream, Origin) {
+        (payload, self.stream, self.origin)
+    }
+
+    fn cleartext(&self) -> Option<Arc<TcpRoute>> {
+        if self.origin.tls.is_some() {
+            return None;
+        }
+        self.listener(|listener| listener.tcp.clone()).flatten()
+    }
+
+    /// Looks at the listener as it is now.
+    fn listener<T>(&self, look: impl FnOnce(&Listener) -> T) -> Option<T> {
+        self.worker.view(self.listener).table.listener(self.listener.slot).map(look)
+    }
+
+    /// Waits for the first byte and leaves it there.
+    async fn first_byte(&mut self) -> Result<u8, Refused> {
+        let patience = self.worker.view(self.listener).settings.idle_timeout;
+        let timers = &self.worker.timers;
+        timers.arm(&self.stream.timer, timers.now(), patience, Direction::Read);
+        let _ = self.stream.reader.readable().await;
+        self.stream.first_byte().ok_or(Refused::Quiet)
+    }
+
+    /// Receives the PROXY header; what was received behind it is received again.
+    async fn proxy_header(&mut self) -> Result<Header, Refused> {
+        let Self { worker, stream, .. } = self;
+        let timers = &worker.timers;
+        timers.arm(&stream.timer, timers.now(), PROXY_HEADER_TIMEOUT, Direction::Read);
+        let _ = stream.reader.readable().await;
+        self.idle.set(false);
+        let mut buffer = worker.buffers.take();
+        let header = loop {
+            let received;
+            (received, buffer) = stream.reader.recv(buffer).await;
+            match received {
+                Ok(n) if n > 0 => {}
+                // Balancers look whether somebody listens, and say nothing.
+                _ if buffer.is_empty() && !stream.timer.take_fired() => break Err(Refused::Quiet),
+                _ => break Err(Refused::ProxyHeader),
+            }
+            match proxy_protocol::parse(&buffer) {
+                Ok(Parsed::Partial) => {}
+                Ok(Parsed::Complete(header)) => break Ok(header),
+                Err(_) => break Err(Refused::ProxyHeader),
+            }
+        };
+        if let Ok(header) = &header {
+            stream.reader.unread(&buffer[header.len..]);
+            stream.timer.disarm();
+        }
+        worker.buffers.put(buffer);
+        self.idle.set(true);
+        header
+    }
 }

@@ -2,15 +2,15 @@
 //! The workers as the rest of the process sees them: started, sent commands, read, drained.
 #![allow(clippy::disallowed_types, reason = "the control side may lock; no worker comes here")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ringway_core::limits::COMMANDS_MAX;
@@ -20,7 +20,7 @@ use ringway_core::observe::metric::{Slab, WorkerCell};
 
 use crate::net::{listen, socket};
 use crate::observe::log::{self, LogForm, LogQueue};
-use crate::rt::{Chosen, IoBackend, Runtime};
+use crate::rt::{self, Chosen, IoBackend, Runtime};
 use crate::worker;
 
 /// How the workers run.
@@ -34,20 +34,32 @@ pub struct Options {
     pub access_log: LogForm,
     /// Say in the body of a 404 that no route took the request, and how to find out why.
     pub helpful_404: bool,
+    /// Clients' connections at a time, over all workers: each takes its share.
+    pub connections_max: usize,
+    /// The same for each listener.
+    pub listener_connections_max: usize,
 }
 
 /// What one worker receives beside commands of the sync side.
 #[derive(Debug)]
 pub(crate) enum Message {
     Command(Command),
-    /// Accept from this socket.
+    /// Accept from this socket too.
     Listen {
+        address: SocketAddr,
         slot: ListenerSlot,
-        socket: TcpListener,
+        socket: Arc<TcpListener>,
     },
-    /// Shut this listener down and let its connections finish.
-    Close {
+    /// What is accepted at this address belongs to this listener from now on.
+    Assign {
+        address: SocketAddr,
         slot: ListenerSlot,
+    },
+    /// Stop accepting at this address and let its connections finish.
+    Close {
+        address: SocketAddr,
+        /// No other process accepts from its sockets.
+        own: bool,
     },
 }
 
@@ -56,6 +68,8 @@ pub(crate) enum Message {
 pub(crate) struct Shown {
     pub(crate) generation: AtomicU64,
     pub(crate) draining: AtomicBool,
+    /// Listening sockets that it has.
+    pub(crate) sockets: AtomicUsize,
     /// Allocations of the worker's thread when it last took a message.
     #[cfg(test)]
     pub(crate) allocations: AtomicU64,
@@ -72,12 +86,33 @@ struct Handle {
     _thread: JoinHandle<()>,
 }
 
+/// The addresses of this process.
+#[derive(Default)]
+struct Bound {
+    listening: HashMap<SocketAddr, Listening>,
+    /// When something was closed for the last time: workers take a moment over it.
+    closed: Option<Instant>,
+}
+
+/// One address, and the sockets of its SO_REUSEPORT group.
+struct Listening {
+    slot: ListenerSlot,
+    #[allow(dead_code, reason = "for a successor")]
+    sockets: Vec<Arc<TcpListener>>,
+}
+
+/// An address that the workers were told to close is free after this time at most.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often to look whether it is.
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+
 /// The workers of this process.
 pub struct Workers {
     handles: Vec<Handle>,
     acks: Receiver<Ack>,
-    /// Listeners bound now. Only the control side takes this lock.
-    bound: Mutex<HashMap<ListenerSlot, SocketAddr>>,
+    /// What is listened on now. Only the control side takes this lock.
+    bound: Mutex<Bound>,
     _log: JoinHandle<()>,
 }
 
@@ -103,7 +138,7 @@ impl Workers {
             let queue = Arc::new(LogQueue::default());
             queues.push(queue.clone());
             let log = queue.clone();
-            let start = worker::Start {
+            let mut start = worker::Start {
                 index,
                 options: options.clone(),
                 inbox,
@@ -112,6 +147,7 @@ impl Workers {
                 slab: slab.clone(),
                 shown: shown.clone(),
                 log: queue,
+                epoll: false,
             };
             let (ready, started) = bounded(1);
             let backend = options.io_backend;
@@ -120,6 +156,7 @@ impl Workers {
                     let cpu = cpu.filter(|&cpu| socket::pin_to(cpu));
                     match Runtime::build(backend) {
                         Ok((runtime, chosen)) => {
+                            start.epoll = chosen.name == rt::EPOLL;
                             let _ = ready.send(Ok((cpu, chosen)));
                             runtime.block_on(worker::run(start));
                         }
@@ -153,7 +190,8 @@ impl Workers {
     pub(crate) fn allocations(&self, worker: usize) -> u64 {
         let handle = &self.handles[worker];
         handle.shown.allocations.store(0, Relaxed);
-        self.post(worker, Message::Close { slot: ListenerSlot(u32::MAX) });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.post(worker, Message::Close { address: nowhere, own: true });
         loop {
             match handle.shown.allocations.load(Relaxed) {
                 0 => std::thread::yield_now(),
@@ -172,8 +210,51 @@ impl Workers {
         true
     }
 
-    fn bound(&self) -> MutexGuard<'_, HashMap<ListenerSlot, SocketAddr>> {
+    /// Posts to every worker, whether or not another takes messages.
+    fn post_all(&self, message: impl Fn() -> Message) {
+        for worker in 0..self.handles.len() {
+            self.post(worker, message());
+        }
+    }
+
+    fn bound(&self) -> MutexGuard<'_, Bound> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, bound: &mut Bound, gone: impl Fn(&SocketAddr) -> bool) {
+        let addresses: Vec<_> = bound.listening.keys().copied().filter(gone).collect();
+        for address in addresses {
+            bound.listening.remove(&address);
+            bound.closed = Some(Instant::now());
+            self.post_all(|| Message::Close { address, own: true });
+        }
+    }
+
+    /// Listens on an address that nobody of us has.
+    fn open(&self, bound: &mut Bound, bind: &Bind) -> io::Result<()> {
+        let sockets = loop {
+            match listen::bind(bind.address, self.handles.len()) {
+                // We have just let go of the address, or of one that overlaps.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && bound.closed.is_some_and(|at| at.elapsed() < CLOSE_PATIENCE) =>
+                {
+                    std::thread::sleep(CLOSE_POLL);
+                }
+                sockets => break sockets?,
+            }
+        };
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        let Bind { listener: slot, address } = *bind;
+        for (n, socket) in sockets.iter().enumerate() {
+            let socket = socket.clone();
+            let worker = n % self.handles.len();
+            if !self.post(worker, Message::Listen { address, slot, socket }) {
+                return Err(io::Error::other("a worker does not take commands"));
+            }
+        }
+        bound.listening.insert(address, Listening { slot, sockets });
+        Ok(())
     }
 }
 
@@ -184,35 +265,23 @@ impl Fleet for Workers {
 
     fn listen(&self, binds: &[Bind]) -> Vec<io::Result<()>> {
         let mut bound = self.bound();
-        let gone: Vec<_> = bound
-            .iter()
-            .filter(|(slot, address)| {
-                !binds.iter().any(|b| b.listener == **slot && b.address == **address)
-            })
-            .map(|(slot, _)| *slot)
-            .collect();
-        for slot in gone {
-            bound.remove(&slot);
-            for worker in 0..self.handles.len() {
-                self.post(worker, Message::Close { slot });
+        self.close(&mut bound, |address| !binds.iter().any(|bind| bind.address == *address));
+        let mut seen = HashSet::new();
+        let one = |bind: &Bind| {
+            let Bind { listener: slot, address } = *bind;
+            if !seen.insert(address) {
+                return Err(io::ErrorKind::AddrInUse.into());
             }
-        }
-        binds
-            .iter()
-            .map(|bind| {
-                if bound.contains_key(&bind.listener) {
-                    return Ok(());
-                }
-                let sockets = listen::bind(bind.address, self.handles.len())?;
-                for (worker, socket) in sockets.into_iter().enumerate() {
-                    if !self.post(worker, Message::Listen { slot: bind.listener, socket }) {
-                        return Err(io::Error::other("a worker does not take commands"));
-                    }
-                }
-                bound.insert(bind.listener, bind.address);
-                Ok(())
-            })
-            .collect()
+            let Some(listening) = bound.listening.get_mut(&address) else {
+                return self.open(&mut bound, bind);
+            };
+            if listening.slot != slot {
+                listening.slot = slot;
+                self.post_all(|| Message::Assign { address, slot });
+            }
+            Ok(())
+        };
+        binds.iter().map(one).collect()
     }
 
     fn send(&self, worker: usize, command: Command) -> bool {
@@ -241,12 +310,15 @@ impl Fleet for Workers {
     }
 
     fn close_listeners(&self) {
-        let slots: Vec<_> = self.bound().drain().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            for worker in 0..self.handles.len() {
-                self.post(worker, Message::Close { slot });
-            }
-        }
+        self.close(&mut self.bound(), |_| true);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.handles.iter().all(|handle| {
+            handle.shown.draining.load(Relaxed)
+                && handle.shown.sockets.load(Relaxed) == 0
+                && handle.slab.worker(WorkerCell::ConnectionsActive) == 0
+        })
     }
 
     fn connections(&self) -> u64 {

@@ -9,6 +9,7 @@ mod worker;
 
 mod connection;
 mod http;
+mod tcp;
 mod terminate;
 mod tunnel;
 mod upstream;
@@ -17,7 +18,7 @@ mod observe;
 
 pub mod fleet;
 
-pub use net::socket::allowed_cpus;
+pub use net::socket::{allowed_cpus, raise_descriptors};
 pub use observe::log::LogForm;
 pub use rt::{Chosen, IoBackend};
 

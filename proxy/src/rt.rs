@@ -25,6 +25,9 @@ pub enum IoBackend {
     Epoll,
 }
 
+/// What epoll is called in [`Chosen`].
+pub(crate) const EPOLL: &str = "epoll";
+
 /// Which driver was chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
@@ -102,7 +105,7 @@ fn ring() -> io::Result<(Runtime, Chosen)> {
 
 fn epoll(reason: String) -> io::Result<(Runtime, Chosen)> {
     let runtime = RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().build()?;
-    Ok((Runtime::Epoll(runtime), Chosen { name: "epoll", reason }))
+    Ok((Runtime::Epoll(runtime), Chosen { name: EPOLL, reason }))
 }
 
 fn kernel_release() -> String {

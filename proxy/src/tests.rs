@@ -44,6 +44,8 @@ pub(crate) fn start_with(
         pin: false,
         access_log: LogForm::Off,
         helpful_404: false,
+        connections_max: 1000,
+        listener_connections_max: 1000,
     };
     let workers = Workers::start(&options).unwrap();
     let address = free_port();

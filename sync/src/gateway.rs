@@ -248,7 +248,7 @@ async fn drain(state: &State, messages: &Sender<Message>) {
     }
     let deadline = Instant::now() + drain_time;
     // The workers cut what is left at the deadline; a moment more lets them.
-    while state.fleet.connections() > 0 && Instant::now() < deadline + Duration::from_secs(1) {
+    while !state.fleet.is_drained() && Instant::now() < deadline + Duration::from_secs(1) {
         tokio::time::sleep(POLL).await;
     }
     log::info(match state.fleet.connections() {

@@ -35,7 +35,7 @@ pub struct Lookup {
 impl Lookup {
     /// What has to be resolved for a cluster, and the port to connect to.
     fn of(source: &EndpointSource) -> Option<(Self, u16)> {
-        let EndpointSource::Dns { name, port, ipv4, ipv6, respect_ttl } = source else {
+        let EndpointSource::Dns { name, port, ipv4, ipv6, respect_ttl, .. } = source else {
             return None;
         };
         let name = Arc::clone(name);
@@ -216,12 +216,14 @@ impl Publisher {
         }
 
         let wanted = binds(&table);
-        let kept: Vec<Bind> = self.bound.iter().filter(|b| wanted.contains(b)).cloned().collect();
+        // An address stays bound, whichever listener it belongs to next.
+        let is_wanted = |bound: &Bind| wanted.iter().any(|b| b.address == bound.address);
+        let kept: Vec<Bind> = self.bound.iter().filter(|b| is_wanted(b)).cloned().collect();
         if kept.len() < self.bound.len() {
             self.fleet.listen(&kept);
             self.bound = kept;
         }
-        if self.bound.len() < wanted.len() {
+        if wanted.iter().any(|bind| !self.bound.contains(bind)) {
             self.bind_at = Some(publication.since);
         }
         if let Some(old) = self.newest.replace(publication) {
@@ -237,14 +239,17 @@ impl Publisher {
             EndpointSource::Static(addresses) => {
                 addresses.iter().map(|&address| Endpoint::new(address)).collect()
             }
-            EndpointSource::Service { endpoints, .. } => {
-                endpoints.iter().map(|&address| Endpoint::new(address)).collect()
+            EndpointSource::Service { endpoints, near, .. } => {
+                let near = |address| near.binary_search(&address).is_ok();
+                let endpoint = |&address| Endpoint { address, near: near(address) };
+                endpoints.iter().map(endpoint).collect()
             }
-            EndpointSource::Dns { .. } => {
+            EndpointSource::Dns { logical, .. } => {
                 let (lookup, port) = Lookup::of(source).expect("the source is a name");
                 let addresses = self.answers.get(&lookup);
                 let endpoint = |ip: &IpAddr| Endpoint::new(SocketAddr::new(*ip, port));
-                addresses.map_or_else(Vec::new, |a| a.iter().map(endpoint).collect())
+                let count = if *logical { 1 } else { usize::MAX };
+                addresses.map_or_else(Vec::new, |a| a.iter().take(count).map(endpoint).collect())
             }
         };
         let endpoints = Feed::sorted(endpoints);

@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod head;
 pub mod load;
 pub mod manifest;
+pub mod outside;
 pub mod pki;
 pub mod proxy_protocol;
 pub mod tls;

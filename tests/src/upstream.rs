@@ -5,8 +5,8 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -135,10 +135,19 @@ pub fn request_to(reader: &mut Reader, sink: &mut dyn FnMut(&[u8])) -> io::Resul
     }))
 }
 
+static TOLD: Mutex<Vec<(String, Value)>> = Mutex::new(Vec::new());
+
+/// What echoing back ends saw of requests with `x-backend-tell: token`: for those whose answers
+/// nobody gets.
+pub fn told(token: &str) -> Vec<Value> {
+    let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.iter().filter(|(t, _)| t == token).map(|(_, seen)| seen.clone()).collect()
+}
+
 /// Answers every request with what it saw, as JSON. Request headers steer it:
 /// `x-backend-status: 503`, `x-backend-header: name=value` (any number), `x-backend-delay-ms: 50`,
 /// `x-backend-never` (no answer at all), `x-backend-stall` (an answer that stops in its middle),
-/// `x-backend-close` (closes after the answer).
+/// `x-backend-close` (closes after the answer), `x-backend-tell: token` (see [`told`]).
 pub fn echo(name: &str, stream: impl Into<Stream>) {
     let mut reader = Reader::new(stream);
     let port = reader.stream.socket().local_addr().map_or(0, |address| address.port());
@@ -208,6 +217,10 @@ fn answer(name: &str, port: u16, request: &Request, reader: &mut Reader) -> io::
             "alpn": tls.alpn, "client": tls.certificate(),
         })),
     });
+    if let Some(token) = request.header("x-backend-tell") {
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        told.push((token, seen.clone()));
+    }
     let body = seen.to_string();
     let mut head = format!("HTTP/1.1 {status} Echo\r\ncontent-type: application/json\r\n");
     for (_, line) in request.fields.iter().filter(|(n, _)| n == "x-backend-header") {

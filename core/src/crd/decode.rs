@@ -328,6 +328,24 @@ impl Decode for Untyped {
     }
 }
 
+/// A string, or a number as its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl Decode for Text {
+    fn decode(node: &Node<'_>, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let text = match node.value {
+            Value::Int(value) => Some(value.to_string()),
+            Value::Float(value) => Some(value.to_string()),
+            _ => node.as_str().map(str::to_owned),
+        };
+        if text.is_none() {
+            cx.wrong_type(at, "a string or a number", node);
+        }
+        text.map(Self)
+    }
+}
+
 /// Declares a struct whose fields are read from a map.
 ///
 /// A field's name in the manifest is its Rust name, or what follows `as` (synonyms separated by

@@ -101,6 +101,21 @@ record! {
         pub conditions: Option<EndpointConditions>,
         pub node_name: Option<String> as "nodeName",
         pub zone: Option<String>,
+        pub hints: Option<EndpointHints>,
+    }
+    open yes
+}
+
+record! {
+    pub struct EndpointHints {
+        pub for_zones: Vec<ForZone> as "forZones",
+    }
+    open yes
+}
+
+record! {
+    pub struct ForZone {
+        pub name: String,
     }
     open yes
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! TCPMapping: a port (and perhaps a server name) to a service, without HTTP.
 
-use super::decode::{Untyped, record};
+use super::decode::{Text, record};
 use super::mapping::CircuitBreaker;
 
 record! {
@@ -15,8 +15,8 @@ record! {
         pub enable_ipv4: Option<bool>,
         pub enable_ipv6: Option<bool>,
         pub circuit_breakers: Option<Vec<CircuitBreaker>>,
-        /// Emissary accepts and ignores it.
-        pub idle_timeout_ms: Option<Untyped>,
+        /// Emissary: a string, not looked at.
+        pub idle_timeout_ms: Option<Text>,
         pub resolver: Option<String>,
         pub tls: Option<String>,
         pub weight: Option<i64>,

@@ -361,9 +361,25 @@ pub enum EndpointSource {
     /// Addresses as written.
     Static(Vec<SocketAddr>),
     /// Names by DNS, with the port to connect to.
-    Dns { name: Arc<str>, port: u16, ipv4: bool, ipv6: bool, respect_ttl: bool },
-    /// EndpointSlices or Endpoints of a Service: ready addresses with their port.
-    Service { namespace: Arc<str>, name: Arc<str>, endpoints: Vec<SocketAddr> },
+    Dns {
+        name: Arc<str>,
+        port: u16,
+        ipv4: bool,
+        ipv6: bool,
+        respect_ttl: bool,
+        /// The first address of an answer only. Emissary: `logical_dns`.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        logical: bool,
+    },
+    /// EndpointSlices or Endpoints of a Service: ready addresses with their port, sorted.
+    Service {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        endpoints: Vec<SocketAddr>,
+        /// Those of them in the gateway's own zone, where it has one.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        near: Vec<SocketAddr>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -70,6 +70,16 @@ cells! {
         BytesSent,
         HeadTooLarge,
         BadRequest,
+        /// Connections without the PROXY header that the listener declares, or with a bad one.
+        ProxyHeaderErrors,
+        /// Connections that none of the listener's filter chains takes.
+        NoFilterChain,
+        /// Connections that a TCPMapping took: `envoy_tcp_downstream_*`.
+        TcpConnectionsTotal,
+        TcpConnectionsActive,
+        TcpIdleTimeouts,
+        TcpBytesReceived,
+        TcpBytesSent,
         /// Requests that asked for another protocol, and may have it.
         UpgradesTotal,
         UpgradesActive,
@@ -109,6 +119,8 @@ cells! {
         BytesSent,
         /// No endpoint was there: 503 `UH`.
         NoEndpoint,
+        /// Copies for this shadow that were given up or not begun, so that no original waits.
+        ShadowDropped,
     }
 }
 
@@ -128,12 +140,19 @@ cells! {
     WorkerCell {
         ConnectionsTotal,
         ConnectionsActive,
-        ConnectionsRefused,
         NoRoute,
         Panics,
         AccessLogDropped,
+        /// Accepting failed for want of descriptors or memory.
         AcceptErrors,
-        BuffersInUse,
+        /// A listening socket reached a limit of connections, or memory was short.
+        AcceptPauses,
+        /// Listening sockets that wait for room now.
+        AcceptPaused,
+        /// Idle connections closed to make room.
+        IdleClosed,
+        /// Requests refused while memory was short.
+        RequestsRefused,
     }
 }
 

@@ -97,6 +97,7 @@ pub struct Process<'a> {
 pub fn write(scrape: &Scrape<'_>, out: &mut Vec<u8>) {
     let mut page = Page { out };
     http(scrape, &mut page);
+    tcp(scrape, &mut page);
     listeners(scrape, &mut page);
     clusters(scrape, &mut page);
     routes(scrape, &mut page);
@@ -245,11 +246,42 @@ fn http(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     }
 }
 
+/// Connections that TCPMappings took; listeners that had none are left out.
+fn tcp(scrape: &Scrape<'_>, page: &mut Page<'_>) {
+    use ListenerCell as L;
+    let named = scrape
+        .listeners
+        .iter()
+        .map(|listener| (label("envoy_tcp_prefix", listener.stats_prefix), listener.slot));
+    let mut rows: Vec<Row<ListenerSlot, { L::COUNT }>> =
+        rows(named.collect(), scrape.slabs, |slab, slot, cell| slab.listener(slot, L::ALL[cell]));
+    rows.retain(|row| row.cells[L::TcpConnectionsTotal as usize] != 0);
+    for (name, kind, help, cell) in [
+        ("envoy_tcp_downstream_cx_total", COUNTER, "Tunnels", L::TcpConnectionsTotal),
+        ("envoy_tcp_downstream_cx_active", GAUGE, "Tunnels open", L::TcpConnectionsActive),
+        ("envoy_tcp_downstream_cx_rx_bytes_total", COUNTER, "From clients", L::TcpBytesReceived),
+        ("envoy_tcp_downstream_cx_tx_bytes_total", COUNTER, "To clients", L::TcpBytesSent),
+        ("envoy_tcp_idle_timeout", COUNTER, "Tunnels ended for rest", L::TcpIdleTimeouts),
+    ] {
+        page.family(name, kind, help);
+        for row in &rows {
+            page.sample(name, &row.labels, row.cells[cell as usize]);
+        }
+    }
+}
+
 fn listeners(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     use ListenerCell as L;
     for (name, kind, help, cell) in [
         ("envoy_listener_downstream_cx_total", COUNTER, "Connections", L::ConnectionsTotal),
         ("envoy_listener_downstream_cx_active", GAUGE, "Connections open", L::ConnectionsActive),
+        (
+            "envoy_listener_downstream_cx_proxy_proto_error",
+            COUNTER,
+            "Connections without a good PROXY header",
+            L::ProxyHeaderErrors,
+        ),
+        ("envoy_listener_no_filter_chain_match", COUNTER, "Taken by no chain", L::NoFilterChain),
     ] {
         page.family(name, kind, help);
         for listener in scrape.listeners {
@@ -288,6 +320,7 @@ fn clusters(scrape: &Scrape<'_>, page: &mut Page<'_>) {
         ("envoy_cluster_upstream_cx_none_healthy", COUNTER, "No endpoint", C::NoEndpoint),
         ("envoy_cluster_upstream_cx_rx_bytes_total", COUNTER, "Bytes received", C::BytesReceived),
         ("envoy_cluster_upstream_cx_tx_bytes_total", COUNTER, "Bytes sent", C::BytesSent),
+        ("ringway_shadow_dropped_total", COUNTER, "Copies given up", C::ShadowDropped),
     ] {
         page.family(name, kind, help);
         for row in &rows {
@@ -372,11 +405,13 @@ fn workers(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     for (name, kind, help, cell) in [
         ("ringway_worker_connections_total", COUNTER, "Connections", W::ConnectionsTotal),
         ("ringway_worker_connections", GAUGE, "Connections open", W::ConnectionsActive),
-        ("ringway_worker_connections_refused_total", COUNTER, "Refused", W::ConnectionsRefused),
         ("ringway_worker_no_route_total", COUNTER, "Requests without route", W::NoRoute),
         ("ringway_worker_panics_total", COUNTER, "Panics caught", W::Panics),
         ("ringway_worker_accept_errors_total", COUNTER, "Failed accepts", W::AcceptErrors),
-        ("ringway_worker_buffers", GAUGE, "Buffers in use", W::BuffersInUse),
+        ("ringway_worker_accept_pauses_total", COUNTER, "Limits reached", W::AcceptPauses),
+        ("ringway_worker_accept_paused", GAUGE, "Sockets waiting for room", W::AcceptPaused),
+        ("ringway_overload_idle_closed_total", COUNTER, "Idle closed", W::IdleClosed),
+        ("ringway_overload_requests_refused_total", COUNTER, "Refused", W::RequestsRefused),
     ] {
         page.family(name, kind, help);
         for (worker, slab) in scrape.slabs.iter().enumerate() {

@@ -31,7 +31,8 @@ pub struct Facts<'a> {
     pub client: IpAddr,
     pub local: SocketAddr,
     pub secure: bool,
-    pub version: Version,
+    /// `None`: no HTTP.
+    pub version: Option<Version>,
     /// Microseconds since the Unix epoch when the request's first byte came.
     pub start_us: u64,
     pub response: Option<HeadView<'a>>,
@@ -541,7 +542,10 @@ impl Operator {
             }
             Self::Local(show) => push_address(facts.local, *show, out),
             Self::Peer(show) => push_address(facts.peer, *show, out),
-            Self::Protocol => push_text(facts.version.as_str().as_bytes(), out),
+            Self::Protocol => match facts.version {
+                Some(version) => push_text(version.as_str().as_bytes(), out),
+                None => false,
+            },
             Self::Request { name, alternative } => {
                 name.write(facts, out)
                     || alternative.as_ref().is_some_and(|other| other.write(facts, out))

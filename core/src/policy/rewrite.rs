@@ -46,6 +46,19 @@ impl PathRewrite {
     }
 }
 
+/// Appends the Host of a request's copy. Envoy: `-shadow` before the port, so that the upstream's
+/// logs tell copies from originals.
+pub fn shadow_host(host: &[u8], out: &mut Vec<u8>) {
+    let colon = host.iter().rposition(|b| *b == b':');
+    let port = colon.filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit));
+    let (name, port) = host.split_at(port.unwrap_or(host.len()));
+    out.extend_from_slice(name);
+    if !name.is_empty() {
+        out.extend_from_slice(b"-shadow");
+    }
+    out.extend_from_slice(port);
+}
+
 /// A pattern and what replaces its matches (`\0`…`\9` are groups, `\\` a backslash).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Substitution {

@@ -59,7 +59,7 @@ pub(crate) fn facts(request: HeadView<'_>) -> Facts<'_> {
         client: address("203.0.113.9:0").ip(),
         local: address("10.0.0.2:8080"),
         secure: true,
-        version: Version::Http11,
+        version: Some(Version::Http11),
         start_us: 1_795_553_040_123_456,
         response: None,
         status: 200,

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::ir::{self, VirtualHost};
+use crate::ir::{self, Protocol, TcpRoute, TlsChain, VirtualHost};
 use crate::problem::Problems;
+use crate::tls;
 
 use super::group::Built;
 use super::host::{Apart, Host};
 use super::hostglob;
 use super::listener::Listener;
 use super::mapping::Hostname;
+use super::tcp_mapping;
 
 /// Groups in decision order, found by what a Host can take.
 pub(crate) struct Directory<'a> {
@@ -113,14 +115,16 @@ fn name(host: &Host) -> &str {
     host.object.as_ref().map_or("", |object| &object.name)
 }
 
-/// The virtual hosts that each Listener serves, most specific domain first. Of Hosts with one
-/// hostname the oldest serves.
+/// What each Listener serves: virtual hosts, most specific domain first (of Hosts with one
+/// hostname the oldest serves), and TCPMappings. `termination` finds what TLS is terminated with
+/// for a TCPMapping's host.
 pub(crate) fn listeners(
     listeners: &[Listener],
     hosts: &[Host],
     virtual_hosts: &[Arc<VirtualHost>],
     strict: bool,
-    tcp_ports: &[u16],
+    tcp: &[tcp_mapping::Group],
+    termination: &dyn Fn(&str) -> Option<Arc<tls::Server>>,
     problems: &mut Problems,
 ) -> Vec<ir::Listener> {
     let mut bound = vec![false; hosts.len()];
@@ -138,14 +142,24 @@ pub(crate) fn listeners(
                 losers.push((younger, older));
             }
         }
-        if winners.is_empty() && !tcp_ports.contains(&listener.address.port()) {
+        let here = tcp.iter().filter(|group| group.address == listener.address);
+        let here: Vec<&tcp_mapping::Group> = here.filter(|_| !listener.is_udp()).collect();
+        if winners.is_empty() && here.is_empty() {
             problems.listener_without_hosts(&listener.object);
             continue;
         }
-        if !listener.is_served() {
+        if listener.is_udp() {
             problems.stack_not_served(&listener.object);
             continue;
         }
+        if !listener.has(Protocol::Http) {
+            if here.is_empty() {
+                problems.listener_without_tcp_mapping(&listener.object);
+                continue;
+            }
+            winners.clear();
+        }
+        let tunnels = tunnels(listener, &here, termination, problems);
         let mut chosen: Vec<&Arc<VirtualHost>> =
             winners.into_values().map(|at| &virtual_hosts[at]).collect();
         chosen.sort_by(|a, b| {
@@ -158,8 +172,8 @@ pub(crate) fn listeners(
             stack: listener.stack.clone(),
             security: listener.security,
             l7_depth: listener.l7_depth,
-            tls: Vec::new(),
-            tcp: None,
+            tls: tunnels.chains,
+            tcp: tunnels.cleartext,
             virtual_hosts: chosen.into_iter().cloned().collect(),
         });
     }
@@ -176,6 +190,54 @@ pub(crate) fn listeners(
         }
     }
     served
+}
+
+/// What TCPMappings take of a Listener's connections.
+#[derive(Default)]
+struct Tunnels {
+    cleartext: Option<Arc<TcpRoute>>,
+    /// Most specific server name first.
+    chains: Vec<Arc<TlsChain>>,
+}
+
+fn tunnels(
+    listener: &Listener,
+    groups: &[&tcp_mapping::Group],
+    termination: &dyn Fn(&str) -> Option<Arc<tls::Server>>,
+    problems: &mut Problems,
+) -> Tunnels {
+    let mut tunnels = Tunnels::default();
+    for group in groups {
+        let Some(host) = &group.host else {
+            if listener.has(Protocol::Http) {
+                problems.tcp_takes_cleartext(&group.members[0], &listener.object);
+            }
+            tunnels.cleartext = Some(Arc::clone(&group.route));
+            continue;
+        };
+        if !listener.has(Protocol::Tls) {
+            for object in &group.members {
+                problems.tcp_host_without_tls(object, &listener.object);
+            }
+            continue;
+        }
+        let Some(termination) = termination(host) else {
+            for object in &group.members {
+                problems.tcp_host_without_certificate(object, host);
+            }
+            continue;
+        };
+        tunnels.chains.push(Arc::new(TlsChain {
+            server_name: Arc::clone(host),
+            object: Some(group.members[0].clone()),
+            termination: Some(termination),
+            tcp: Some(Arc::clone(&group.route)),
+        }));
+    }
+    tunnels.chains.sort_by(|a, b| {
+        hostglob::specificity(&a.server_name).cmp(&hostglob::specificity(&b.server_name))
+    });
+    tunnels
 }
 
 /// The oldest is the least: creation, then namespace and name.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::crd::kube::{EndpointPort, IntOrString, ServicePort};
+use crate::crd::kube::{EndpointPort, IntOrString, ServicePort, SliceEndpoint};
 use crate::crd::{self, Meta, Object, Spec};
 use crate::ir::EndpointSource;
 use crate::name::Kind;
@@ -21,7 +21,11 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Services of a snapshot with their endpoints, by namespace and name.
 #[derive(Debug, Default)]
-pub(crate) struct Services<'s>(Map<&'s str, Map<&'s str, Entry<'s>>>);
+pub(crate) struct Services<'s> {
+    entries: Map<&'s str, Map<&'s str, Entry<'s>>>,
+    /// The gateway's own.
+    zone: Option<&'s str>,
+}
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -45,13 +49,14 @@ pub(crate) struct NoSuchPort {
 impl<'s> Services<'s> {
     /// Of the objects that `in_scope` keeps.
     pub(crate) fn of(snapshot: &'s Snapshot, in_scope: impl Fn(&Meta) -> bool) -> Self {
-        let mut services = Self::default();
+        let zone = snapshot.settings.zone.as_deref();
+        let mut services = Self { zone, ..Self::default() };
         for object in snapshot.of_kind(Kind::Service).filter(|o| in_scope(&o.meta)) {
             if let Spec::Service(service) = &object.spec {
                 let inputs = vec![object];
                 let entry = Entry { inputs, service, endpoints: None, slices: Vec::new() };
                 let (namespace, name) = key(object);
-                services.0.entry(namespace).or_default().insert(name, entry);
+                services.entries.entry(namespace).or_default().insert(name, entry);
             }
         }
         for object in snapshot.of_kind(Kind::Endpoints) {
@@ -87,11 +92,11 @@ impl<'s> Services<'s> {
     }
 
     fn entry_mut(&mut self, (namespace, name): (&str, &str)) -> Option<&mut Entry<'s>> {
-        self.0.get_mut(namespace)?.get_mut(name)
+        self.entries.get_mut(namespace)?.get_mut(name)
     }
 
     fn entry(&self, (namespace, name): (&str, &str)) -> Option<&Entry<'s>> {
-        self.0.get(namespace)?.get(name)
+        self.entries.get(namespace)?.get(name)
     }
 
     /// The source of one upstream's endpoints.
@@ -120,46 +125,92 @@ impl<'s> Services<'s> {
                 None => (dns(upstream, &upstream.host), None),
             };
         }
-        let (endpoints, missing) = match port_of(entry.service, upstream) {
-            Some(port) => (entry.addresses(port), None),
+        let (found, missing) = match port_of(entry.service, upstream) {
+            Some(port) => (entry.addresses(port, self.zone, upstream), None),
             None => (Vec::new(), Some(no_such_port(entry.service, upstream))),
         };
-        let source =
-            EndpointSource::Service { namespace: namespace.into(), name: name.into(), endpoints };
+        let source = EndpointSource::Service {
+            namespace: namespace.into(),
+            name: name.into(),
+            endpoints: found.iter().map(|(address, _)| *address).collect(),
+            near: found.iter().filter(|(_, near)| *near).map(|(address, _)| *address).collect(),
+        };
         (source, missing)
     }
 }
 
 impl Entry<'_> {
-    /// Ready addresses with the port that serves a Service's port, sorted, each once.
-    fn addresses(&self, port: &ServicePort) -> Vec<SocketAddr> {
-        let mut found = Vec::new();
-        let mut push = |address: &str, number: u16| {
-            if let Ok(ip) = address.parse::<IpAddr>() {
-                found.push(SocketAddr::new(ip, number));
-            }
+    /// Addresses that take requests, with the port that serves a Service's port, sorted, each
+    /// once, and whether they are in this zone.
+    ///
+    /// Those that are ready; if none is, those that are on their way out and still serve, as
+    /// kube-proxy does. Of a dual-stack Service one family, so that no Pod counts twice.
+    fn addresses(
+        &self,
+        port: &ServicePort,
+        zone: Option<&str>,
+        upstream: &Upstream,
+    ) -> Vec<(SocketAddr, bool)> {
+        let mut ready = Vec::new();
+        let mut leaving = Vec::new();
+        let address = |text: &str, number: u16| {
+            text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, number))
         };
         if self.slices.is_empty() {
             for subset in self.endpoints.iter().flat_map(|e| &e.subsets) {
                 let Some(number) = endpoint_port(&subset.ports, port) else { continue };
-                for address in &subset.addresses {
-                    push(&address.ip, number);
-                }
+                let found = subset.addresses.iter().filter_map(|a| address(&a.ip, number));
+                ready.extend(found.map(|address| (address, false)));
             }
         }
         for slice in &self.slices {
             let Some(number) = endpoint_port(&slice.ports, port) else { continue };
             for endpoint in &slice.endpoints {
-                // Kubernetes: an absent condition counts as ready.
-                let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-                for address in endpoint.addresses.iter().filter(|_| ready) {
-                    push(address, number);
-                }
+                let list = match readiness(endpoint) {
+                    Readiness::Ready => &mut ready,
+                    Readiness::Leaving => &mut leaving,
+                    Readiness::Not => continue,
+                };
+                let near = zone.is_some_and(|zone| is_near(endpoint, zone));
+                let found = endpoint.addresses.iter().filter_map(|a| address(a, number));
+                list.extend(found.map(|address| (address, near)));
             }
         }
-        found.sort_unstable();
-        found.dedup();
+        let mut found = if ready.is_empty() { leaving } else { ready };
+        let (v4, v6) = (found.iter().any(|e| e.0.is_ipv4()), found.iter().any(|e| e.0.is_ipv6()));
+        if v4 && v6 {
+            // As with names: IPv6 where it is switched on.
+            found.retain(|(address, _)| address.is_ipv6() == upstream.ipv6);
+        }
+        found.sort_unstable_by_key(|(address, near)| (*address, !near));
+        found.dedup_by_key(|(address, _)| *address);
         found
+    }
+}
+
+enum Readiness {
+    Ready,
+    /// Being stopped, still answering.
+    Leaving,
+    Not,
+}
+
+/// Kubernetes: an absent `ready` counts as ready.
+fn readiness(endpoint: &SliceEndpoint) -> Readiness {
+    let Some(conditions) = &endpoint.conditions else { return Readiness::Ready };
+    let leaving = conditions.serving == Some(true) && conditions.terminating == Some(true);
+    match conditions.ready {
+        None | Some(true) => Readiness::Ready,
+        Some(false) if leaving => Readiness::Leaving,
+        Some(false) => Readiness::Not,
+    }
+}
+
+/// What the topology hints say, else the endpoint's own zone.
+fn is_near(endpoint: &SliceEndpoint, zone: &str) -> bool {
+    match endpoint.hints.as_ref().filter(|hints| !hints.for_zones.is_empty()) {
+        Some(hints) => hints.for_zones.iter().any(|z| z.name == zone),
+        None => endpoint.zone.as_deref() == Some(zone),
     }
 }
 
@@ -174,6 +225,7 @@ fn dns(upstream: &Upstream, name: &str) -> EndpointSource {
         ipv4: upstream.ipv4,
         ipv6: upstream.ipv6,
         respect_ttl: upstream.respect_ttl,
+        logical: upstream.logical,
     }
 }
 

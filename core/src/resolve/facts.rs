@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::crd::mapping::{AddedHeader, Keepalive};
 use crate::snapshot::Settings;
 
+use super::balance::Balancing;
 use super::mapping::Lookup;
 
 #[derive(Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub(crate) struct Defaults {
     pub(crate) request_timeout_ms: Option<u64>,
     pub(crate) cluster_idle_timeout_ms: Option<u64>,
     pub(crate) cluster_max_connection_lifetime_ms: Option<u64>,
+    /// Module `load_balancer`.
+    pub(crate) balancing: Option<Balancing>,
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) enable_ipv4: bool,
     pub(crate) enable_ipv6: bool,
@@ -57,6 +60,7 @@ impl Default for Defaults {
             request_timeout_ms: None,
             cluster_idle_timeout_ms: None,
             cluster_max_connection_lifetime_ms: None,
+            balancing: None,
             keepalive: None,
             enable_ipv4: true,
             enable_ipv6: false,

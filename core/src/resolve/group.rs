@@ -40,8 +40,18 @@ pub(crate) fn build(
     auth: Option<&Arc<Refusal>>,
 ) -> Built {
     let mut problems = Problems::default();
-    let (accepted, takers) = admit(members, &mut problems);
+    let Admitted { accepted, takers, shadow } = admit(members, &mut problems);
     let first = &accepted[0];
+    if let Some(shadow) = &shadow
+        && !takers.iter().any(|taker| matches!(taker.role, Role::Forward { .. }))
+    {
+        problems.nothing_to_copy(&shadow.object);
+    }
+    if let Some(shadow) = &shadow
+        && let Some(weight) = shadow.weight.filter(|weight| !(0..=100).contains(weight))
+    {
+        problems.weight_out_of_range(&shadow.object, weight);
+    }
 
     let weights: Vec<Option<i64>> = takers.iter().map(|m| m.weight).collect();
     let windows = match takers.is_empty() {
@@ -53,7 +63,7 @@ pub(crate) fn build(
         }
     };
 
-    let shared = Shared::of(&takers);
+    let shared = Shared::of(&takers, shadow.as_deref().and_then(|s| copies(s, &cluster)));
     let mut routes: Vec<(bool, ir::Member)> = takers
         .iter()
         .zip(windows)
@@ -83,21 +93,26 @@ pub(crate) fn build(
     }
 }
 
-/// Who may be in the group, and who of them takes requests.
-fn admit(
-    members: &[Arc<Mapping>],
-    problems: &mut Problems,
-) -> (Vec<Arc<Mapping>>, Vec<Arc<Mapping>>) {
+/// Who may be in the group.
+struct Admitted {
+    accepted: Vec<Arc<Mapping>>,
+    /// Those that take requests.
+    takers: Vec<Arc<Mapping>>,
+    /// The one that gets copies of them.
+    shadow: Option<Arc<Mapping>>,
+}
+
+fn admit(members: &[Arc<Mapping>], problems: &mut Problems) -> Admitted {
     let mut accepted: Vec<Arc<Mapping>> = Vec::with_capacity(members.len());
     let mut takers: Vec<Arc<Mapping>> = Vec::with_capacity(members.len());
     let mut shadow: Option<&Arc<Mapping>> = None;
     for mapping in members {
         match (&mapping.role, takers.first().map(|first| (first, &first.role)), shadow) {
-            (Role::Shadow, _, Some(other)) => {
+            (Role::Shadow(_), _, Some(other)) => {
                 problems.second_shadow(&mapping.object, &other.object);
                 continue;
             }
-            (Role::Shadow, _, None) => shadow = Some(mapping),
+            (Role::Shadow(_), _, None) => shadow = Some(mapping),
             (Role::Redirect(_), Some((other, _)), _) => {
                 problems.redirect_in_group(&mapping.object, &other.object);
                 continue;
@@ -110,7 +125,17 @@ fn admit(
         }
         accepted.push(Arc::clone(mapping));
     }
-    (accepted, takers)
+    Admitted { shadow: shadow.cloned(), accepted, takers }
+}
+
+/// What a shadow gets of its group's requests. Emissary: its weight is the share, all without one.
+fn copies(shadow: &Mapping, cluster: impl Fn(&Arc<Upstream>) -> Arc<str>) -> Option<ir::Shadow> {
+    let Role::Shadow(upstream) = &shadow.role else { return None };
+    Some(ir::Shadow {
+        object: shadow.object.clone(),
+        cluster: cluster(upstream),
+        percent: shadow.weight.unwrap_or(100).clamp(0, 100) as u32,
+    })
 }
 
 fn report(error: Option<WeightError>, takers: &[Arc<Mapping>], problems: &mut Problems) {
@@ -134,12 +159,14 @@ struct Shared<'a> {
     request: HeaderEdits,
     response: HeaderEdits,
     regex_rewrite: Option<&'a PathRewrite>,
+    shadow: Option<ir::Shadow>,
     upgrades: &'a [Box<str>],
 }
 
 impl<'a> Shared<'a> {
-    fn of(takers: &'a [Arc<Mapping>]) -> Self {
+    fn of(takers: &'a [Arc<Mapping>], shadow: Option<ir::Shadow>) -> Self {
         Self {
+            shadow,
             request: merge(takers.iter().map(|m| &m.request)),
             response: merge(takers.iter().map(|m| &m.response)),
             regex_rewrite: takers.iter().rev().find_map(|m| match &m.role {
@@ -165,15 +192,15 @@ impl<'a> Shared<'a> {
         auth: Option<&Arc<Refusal>>,
     ) -> ir::Route {
         let (action, edits) = match &mapping.role {
-            Role::Forward { upstream, path, host, timeouts, .. } => {
+            Role::Forward { upstream, path, host, timeouts, hash, .. } => {
                 let forward = ir::Forward {
                     cluster: cluster(upstream),
                     path: self.regex_rewrite.unwrap_or(path).clone(),
                     host: host.clone(),
                     timeouts: *timeouts,
                     upgrades: self.upgrades.to_vec(),
-                    hash: None,
-                    shadow: None,
+                    hash: hash.clone(),
+                    shadow: self.shadow.clone(),
                 };
                 let edits = (self.request.clone(), self.response.clone());
                 (ir::Action::Forward(forward), edits)
@@ -182,7 +209,7 @@ impl<'a> Shared<'a> {
                 let edits = (HeaderEdits::default(), self.response.clone());
                 (ir::Action::Redirect(redirect.clone()), edits)
             }
-            Role::Shadow => unreachable!("shadows take no requests"),
+            Role::Shadow(_) => unreachable!("shadows take no requests"),
         };
         // Emissary: neither redirects nor `bypass_auth` routes ask the AuthService.
         let guarded = matches!(action, ir::Action::Forward(_)) && !mapping.bypass_auth;

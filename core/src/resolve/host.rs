@@ -162,7 +162,7 @@ pub(crate) fn resolve(
 }
 
 /// One star at most, at one end; no character that no authority has.
-fn is_hostname(text: &str) -> bool {
+pub(crate) fn is_hostname(text: &str) -> bool {
     let inner = text.strip_prefix('*').or_else(|| text.strip_suffix('*')).unwrap_or(text);
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.:[]".contains(&b) || b >= 0x80;
     inner.bytes().all(fits) && text.len() <= 255

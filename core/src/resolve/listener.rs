@@ -23,7 +23,8 @@ pub(crate) struct Listener {
     pub(crate) stack: Vec<Protocol>,
     pub(crate) security: SecurityModel,
     pub(crate) l7_depth: u32,
-    binding: Binding,
+    /// `None`: binds no Host.
+    binding: Option<Binding>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -35,21 +36,43 @@ struct Binding {
 
 impl Listener {
     pub(crate) fn binds(&self, host: &Host, strict: bool) -> bool {
-        let namespace = self.binding.namespace.as_ref().is_none_or(|n| *n == host.namespace);
-        namespace && selects(&self.binding.labels, &host.labels, strict)
+        let Some(Binding { namespace, labels }) = &self.binding else { return false };
+        let namespace = namespace.as_ref().is_none_or(|n| *n == host.namespace);
+        namespace && selects(labels, &host.labels, strict)
     }
 
-    /// Whether HTTP over TCP is spoken, the one thing served so far. A Listener that declares PROXY
-    /// must not take a client's own bytes for what its load balancer says.
-    pub(crate) fn is_served(&self) -> bool {
-        self.stack.contains(&Protocol::Http)
-            && self.stack.last() == Some(&Protocol::Tcp)
-            && !self.stack.contains(&Protocol::Proxy)
+    /// Whether it is for HTTP/3, the one thing not served so far.
+    pub(crate) fn is_udp(&self) -> bool {
+        self.stack.last() == Some(&Protocol::Udp)
+    }
+
+    pub(crate) fn has(&self, protocol: Protocol) -> bool {
+        self.stack.contains(&protocol)
     }
 
     /// TCP and UDP may share an address.
     pub(crate) fn socket(&self) -> (bool, SocketAddr) {
-        (self.stack.last() == Some(&Protocol::Udp), self.address)
+        (self.is_udp(), self.address)
+    }
+
+    /// The one that Emissary makes up for TCPMappings on a port that no Listener has. Its name is
+    /// none that an object could have.
+    pub(crate) fn for_tcp(settings: &Settings, address: SocketAddr, named: bool) -> Self {
+        use Protocol::{Tcp, Tls};
+        let stack = if named { vec![Tls, Tcp] } else { vec![Tcp] };
+        Self {
+            object: Ref::new(
+                Kind::Listener,
+                Arc::clone(&settings.namespace),
+                &*address.to_string(),
+            ),
+            address,
+            stats_prefix: stats_prefix(&stack, address.port()),
+            stack,
+            security: SecurityModel::Xfp,
+            l7_depth: 0,
+            binding: None,
+        }
     }
 
     /// The pair that Emissary's manifests set up: 8080 for HTTP, 8443 for HTTPS.
@@ -61,7 +84,7 @@ impl Listener {
             stack: stack.to_vec(),
             security: SecurityModel::Xfp,
             l7_depth: 0,
-            binding: Binding { namespace: None, labels: BTreeMap::new() },
+            binding: Some(Binding { namespace: None, labels: BTreeMap::new() }),
         };
         use Protocol::{Http, Tcp, Tls};
         [
@@ -111,7 +134,7 @@ pub(crate) fn resolve(
             crd::listener::SecurityModel::Xfp => SecurityModel::Xfp,
         },
         l7_depth,
-        binding,
+        binding: Some(binding),
     })
 }
 

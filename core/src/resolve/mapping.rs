@@ -12,6 +12,7 @@ use crate::ir::{
 };
 use crate::limits;
 use crate::name::Ref;
+use crate::policy::balance::{Balancer, HashKey};
 use crate::policy::format::Format;
 use crate::policy::pattern::Pattern;
 use crate::policy::redirect::{Redirect, RedirectPath, Scheme};
@@ -19,6 +20,7 @@ use crate::policy::rewrite::{HostRewrite, PathRewrite, Substitution};
 use crate::policy::timeouts::Timeouts;
 use crate::problem::Problems;
 
+use super::balance::{self, Balancing};
 use super::facts::{Defaults, Facts, Resolver};
 use super::service::{self, Naming, Qualify, Service};
 use super::unenforced;
@@ -57,12 +59,23 @@ pub(crate) enum Role {
         path: PathRewrite,
         host: HostRewrite,
         timeouts: Timeouts,
+        hash: Option<HashKey>,
         /// Lower case, no two the same.
         upgrades: Vec<Box<str>>,
     },
     Redirect(Redirect),
-    /// Takes no requests of its own.
-    Shadow,
+    /// Takes no requests of its own, but copies of the group's.
+    Shadow(Arc<Upstream>),
+}
+
+impl Role {
+    /// Where requests, or copies of them, go.
+    pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match self {
+            Self::Forward { upstream, .. } | Self::Shadow(upstream) => Some(upstream),
+            Self::Redirect(_) => None,
+        }
+    }
 }
 
 /// The host names that a Mapping is for.
@@ -121,6 +134,7 @@ pub(crate) struct Upstream {
     pub(crate) namespace: Arc<str>,
     pub(crate) lookup: Lookup,
     pub(crate) transport: Transport,
+    pub(crate) balancer: Balancer,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
@@ -128,6 +142,8 @@ pub(crate) struct Upstream {
     pub(crate) ipv4: bool,
     pub(crate) ipv6: bool,
     pub(crate) respect_ttl: bool,
+    /// Only one of a name's addresses at a time: `logical_dns`.
+    pub(crate) logical: bool,
 }
 
 /// How a service's name becomes endpoints.
@@ -153,6 +169,21 @@ pub(crate) fn resolve(
     (resolved, cx.problems)
 }
 
+/// The upstream of what names a service as a Mapping does; `None` with problems where it is
+/// refused.
+pub(crate) fn upstream(
+    object: &Ref,
+    mapping: &crd::Mapping,
+    facts: &Facts,
+) -> (Option<Upstream>, Problems) {
+    let mut cx = Context { object, mapping, facts, problems: Problems::default(), refused: false };
+    let lookup = cx.resolver();
+    let service = cx.service(lookup).map(|service| cx.qualified(service, lookup));
+    let balancer = Balancer::default();
+    let upstream = service.map(|service| cx.upstream(service, lookup, false, balancer, false));
+    (upstream.filter(|_| !cx.refused), cx.problems)
+}
+
 struct Context<'a> {
     object: &'a Ref,
     mapping: &'a crd::Mapping,
@@ -170,7 +201,9 @@ impl Context<'_> {
         let resolver = self.resolver();
         let service = self.service(resolver);
         self.refused |= unenforced::mapping(self.object, self.mapping, &mut self.problems);
-        let role = self.role(service, resolver);
+        let balancing = self.balancing();
+        let logical = self.logical_dns();
+        let role = self.role(service, resolver, balancing, logical);
         let (request, response) = self.edits(&role);
         let (matcher, role) = (matcher?, role?);
         if self.refused {
@@ -362,7 +395,37 @@ impl Context<'_> {
         Some(service)
     }
 
-    fn role(&mut self, service: Option<Service>, lookup: Lookup) -> Option<Role> {
+    /// The Mapping's own policy, else the Module's.
+    fn balancing(&mut self) -> Balancing {
+        let path = "spec.load_balancer";
+        let Some(written) = &self.mapping.load_balancer else {
+            return self.facts.defaults.balancing.clone().unwrap_or_default();
+        };
+        let balancing = balance::resolve(self.object, path, written, &mut self.problems);
+        self.refused |= balancing.is_none();
+        balancing.unwrap_or_default()
+    }
+
+    /// Whether names stand for one address at a time.
+    fn logical_dns(&mut self) -> bool {
+        match self.mapping.dns_type.as_deref() {
+            None | Some("" | "strict_dns") => false,
+            Some("logical_dns") => true,
+            Some(other) => {
+                self.problems.unknown_dns_type(self.object, other);
+                self.refused = true;
+                false
+            }
+        }
+    }
+
+    fn role(
+        &mut self,
+        service: Option<Service>,
+        lookup: Lookup,
+        Balancing { balancer, hash }: Balancing,
+        logical: bool,
+    ) -> Option<Role> {
         let mapping = self.mapping;
         let shadow = mapping.shadow.unwrap_or(false);
         if shadow && mapping.host_redirect {
@@ -374,22 +437,26 @@ impl Context<'_> {
         if !mapping.host_redirect {
             self.stray_redirect_fields();
         }
-        let naming = if lookup == Lookup::Consul { Naming::Consul } else { Naming::Kubernetes };
-        let by = Qualify {
-            namespace: &self.object.namespace,
-            own: &self.facts.namespace,
-            use_own: self.facts.defaults.use_own_namespace,
-            naming,
-        };
-        let upstream = Arc::new(self.upstream(service?.qualified(by), lookup, shadow));
+        let service = self.qualified(service?, lookup);
+        let upstream = Arc::new(self.upstream(service, lookup, shadow, balancer, logical));
         if shadow {
-            return Some(Role::Shadow);
+            return Some(Role::Shadow(upstream));
         }
         let path = self.path_rewrite()?;
         let host = self.host_rewrite();
         let timeouts = self.timeouts();
         let upgrades = self.upgrades();
-        Some(Role::Forward { upstream, path, host, timeouts, upgrades })
+        Some(Role::Forward { upstream, path, host, timeouts, hash, upgrades })
+    }
+
+    fn qualified(&self, service: Service, lookup: Lookup) -> Service {
+        let naming = if lookup == Lookup::Consul { Naming::Consul } else { Naming::Kubernetes };
+        service.qualified(Qualify {
+            namespace: &self.object.namespace,
+            own: &self.facts.namespace,
+            use_own: self.facts.defaults.use_own_namespace,
+            naming,
+        })
     }
 
     /// Protocols that clients may upgrade to, by the names in Upgrade; `connect` is the method.
@@ -545,7 +612,14 @@ impl Context<'_> {
         Timeouts { request: positive_ms(request), idle }
     }
 
-    fn upstream(&mut self, service: Service, lookup: Lookup, shadow: bool) -> Upstream {
+    fn upstream(
+        &mut self,
+        service: Service,
+        lookup: Lookup,
+        shadow: bool,
+        balancer: Balancer,
+        logical: bool,
+    ) -> Upstream {
         let (mapping, defaults) = (self.mapping, &self.facts.defaults);
         let tls = self.tls(&service);
         let originates = tls.is_some();
@@ -583,6 +657,7 @@ impl Context<'_> {
             }),
             lookup,
             transport,
+            balancer,
             connect_timeout,
             idle_timeout: pick(mapping.cluster_idle_timeout_ms, defaults.cluster_idle_timeout_ms),
             max_lifetime: pick(
@@ -593,6 +668,7 @@ impl Context<'_> {
             ipv4: mapping.enable_ipv4.unwrap_or(defaults.enable_ipv4),
             ipv6: mapping.enable_ipv6.unwrap_or(defaults.enable_ipv6),
             respect_ttl,
+            logical,
         };
         upstream.name = self.cluster_name(&upstream, &service, tls.as_deref(), shadow).into();
         upstream
@@ -675,6 +751,12 @@ impl Context<'_> {
         }
         if upstream.respect_ttl {
             more.push("ttl".to_owned());
+        }
+        if upstream.logical {
+            more.push("logical".to_owned());
+        }
+        if !upstream.balancer.is_default() {
+            more.push(upstream.balancer.as_str().to_owned());
         }
         if upstream.lookup != self.facts.default_lookup {
             more.push(

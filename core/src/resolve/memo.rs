@@ -19,8 +19,9 @@ use super::facts::Facts;
 use super::group::{self, Built};
 use super::host::Host;
 use super::ingress::Expanded;
-use super::mapping::{Labels, Mapping, Role, Upstream};
+use super::mapping::{Labels, Mapping, Upstream};
 use super::service;
+use super::tcp_mapping::TcpMapping;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -33,10 +34,14 @@ pub struct Memo {
     auth: Option<Arc<Refusal>>,
     /// By address of the object.
     mappings: Map<usize, Remembered>,
+    /// By address of the object.
+    tcp: Map<usize, RememberedTcp>,
     pub(super) ingresses: Map<usize, (Arc<Object>, Arc<Expanded>)>,
     pub(super) paths: Map<String, RememberedPath>,
     /// All accepted Mappings in load order.
     loaded: Vec<Arc<Mapping>>,
+    /// All accepted TCPMappings in load order.
+    loaded_tcp: Vec<Arc<TcpMapping>>,
     groups: Map<Arc<str>, Grouped>,
     /// All groups in decision order.
     order: Vec<Arc<Built>>,
@@ -56,6 +61,15 @@ pub struct Memo {
 struct Remembered {
     object: Arc<Object>,
     resolved: Arc<Resolved>,
+    round: u64,
+}
+
+/// One TCPMapping's result.
+#[derive(Debug)]
+struct RememberedTcp {
+    object: Arc<Object>,
+    mapping: Option<Arc<TcpMapping>>,
+    problems: Arc<Problems>,
     round: u64,
 }
 
@@ -95,6 +109,7 @@ pub(super) struct Round<'m> {
     pub(super) memo: &'m mut Memo,
     added: Vec<Arc<Mapping>>,
     removed: Vec<Arc<Mapping>>,
+    added_tcp: Vec<Arc<TcpMapping>>,
 }
 
 /// One of the upstreams that claim a cluster's name.
@@ -127,7 +142,9 @@ impl Memo {
                 Arc::clone(self.facts.insert(Arc::new(facts)))
             }
         };
-        (facts, Round { memo: self, added: Vec::new(), removed: Vec::new() })
+        let round =
+            Round { memo: self, added: Vec::new(), removed: Vec::new(), added_tcp: Vec::new() };
+        (facts, round)
     }
 }
 
@@ -154,6 +171,28 @@ impl Round<'_> {
         let remembered = Remembered { object, resolved: Arc::clone(&resolved), round };
         self.memo.mappings.insert(at, remembered);
         resolved
+    }
+
+    /// What was said about a TCPMapping, computed where it is not remembered.
+    pub(super) fn tcp(
+        &mut self,
+        object: &Arc<Object>,
+        compute: impl FnOnce() -> (Option<TcpMapping>, Problems),
+    ) -> Arc<Problems> {
+        let round = self.memo.round;
+        let at = Arc::as_ptr(object).addr();
+        if let Some(known) = self.memo.tcp.get_mut(&at) {
+            debug_assert!(Arc::ptr_eq(&known.object, object), "held, its address too");
+            known.round = round;
+            return Arc::clone(&known.problems);
+        }
+        let (mapping, problems) = compute();
+        let (mapping, problems) = (mapping.map(Arc::new), Arc::new(problems));
+        self.added_tcp.extend(mapping.clone());
+        let object = Arc::clone(object);
+        let said = Arc::clone(&problems);
+        self.memo.tcp.insert(at, RememberedTcp { object, mapping, problems, round });
+        said
     }
 
     /// The same for a Mapping that was made up from something else, by a name of its own.
@@ -189,7 +228,7 @@ impl Round<'_> {
     /// Ends the round: forgets what is gone, and brings clusters' names, groups and their order up
     /// to date.
     pub(super) fn finish(self, auth: Option<&Arc<Refusal>>) -> Touched {
-        let Round { memo, added, mut removed } = self;
+        let Round { memo, added, mut removed, added_tcp } = self;
         let round = memo.round;
         memo.mappings.retain(|_, known| {
             let stays = known.round == round;
@@ -201,8 +240,19 @@ impl Round<'_> {
             removed.extend(known.resolved.mapping.clone().filter(|_| !stays));
             stays
         });
+        let mut removed_tcp = Vec::new();
+        memo.tcp.retain(|_, known| {
+            let stays = known.round == round;
+            removed_tcp.extend(known.mapping.clone().filter(|_| !stays));
+            stays
+        });
         memo.load(&added, &removed);
-        let (touched, renamed) = memo.claim(&added, &removed);
+        let (new, gone) = (upstreams(&added, &added_tcp), upstreams(&removed, &removed_tcp));
+        let (touched, renamed) = memo.claim(new, gone);
+        let gone = addresses(&removed_tcp);
+        update(&mut memo.loaded_tcp, &gone, added_tcp, |a, b| {
+            a.load_key.cmp(&b.load_key).then_with(|| a.object.cmp(&b.object))
+        });
         let all = memo.auth.as_ref() != auth || renamed;
         memo.auth = auth.cloned();
         memo.regroup(&added, &removed, all);
@@ -214,6 +264,16 @@ impl Memo {
     /// All groups in decision order.
     pub(super) fn order(&self) -> &[Arc<Built>] {
         &self.order
+    }
+
+    /// All accepted TCPMappings in load order.
+    pub(super) fn tcp_mappings(&self) -> &[Arc<TcpMapping>] {
+        &self.loaded_tcp
+    }
+
+    /// Final name of an upstream's cluster.
+    pub(super) fn cluster_name(&self, upstream: &Upstream) -> Arc<str> {
+        final_name(upstream, &self.disputed)
     }
 
     /// The upstream behind a cluster's final name, if any Mapping forwards to it.
@@ -244,11 +304,12 @@ impl Memo {
         if missing.is_empty() {
             return;
         }
-        for mapping in &self.loaded {
-            let Role::Forward { upstream, .. } = &mapping.role else { continue };
+        let http = self.loaded.iter().filter_map(|m| Some((&m.object, m.role.upstream()?)));
+        let tcp = self.loaded_tcp.iter().map(|m| (&m.object, &m.upstream));
+        for (object, upstream) in http.chain(tcp) {
             let source = missing.remove(&final_name(upstream, &self.disputed));
             if let Some(Source { upstream, missing: Some(port), .. }) = source {
-                problems.no_such_port(&mapping.object, &upstream.host, port.port, &port.ports);
+                problems.no_such_port(object, &upstream.host, port.port, &port.ports);
             }
         }
     }
@@ -262,15 +323,11 @@ impl Memo {
     /// names changed hands, so that every cluster is named anew.
     fn claim(
         &mut self,
-        added: &[Arc<Mapping>],
-        removed: &[Arc<Mapping>],
+        added: Vec<Arc<Upstream>>,
+        removed: Vec<Arc<Upstream>>,
     ) -> (HashSet<Arc<str>, RandomState>, bool) {
         let mut touched = HashSet::<Arc<str>, RandomState>::default();
-        let forwards = |mapping: &Arc<Mapping>| match &mapping.role {
-            Role::Forward { upstream, .. } => Some(Arc::clone(upstream)),
-            _ => None,
-        };
-        for upstream in removed.iter().filter_map(forwards) {
+        for upstream in removed {
             touched.insert(Arc::clone(&upstream.name));
             let Some(claimants) = self.claims.get_mut(&upstream.name) else { continue };
             for claimant in claimants.iter_mut().filter(|c| c.upstream == upstream) {
@@ -281,7 +338,7 @@ impl Memo {
                 self.claims.remove(&upstream.name);
             }
         }
-        for upstream in added.iter().filter_map(forwards) {
+        for upstream in added {
             touched.insert(Arc::clone(&upstream.name));
             let claimants = self.claims.entry(Arc::clone(&upstream.name)).or_default();
             match claimants.iter_mut().find(|c| c.upstream == upstream) {
@@ -344,6 +401,11 @@ impl Memo {
         }
         update(&mut self.order, &replaced, fresh, group::decide);
     }
+}
+
+fn upstreams(http: &[Arc<Mapping>], tcp: &[Arc<TcpMapping>]) -> Vec<Arc<Upstream>> {
+    let http = http.iter().filter_map(|mapping| mapping.role.upstream().cloned());
+    http.chain(tcp.iter().map(|mapping| Arc::clone(&mapping.upstream))).collect()
 }
 
 fn address<T>(shared: &Arc<T>) -> usize {

@@ -5,6 +5,7 @@
 //! ordered ([`group`]), then attached to Hosts and these to Listeners ([`attach`]).
 
 mod attach;
+mod balance;
 mod duration;
 mod endpoints;
 mod facts;
@@ -21,6 +22,7 @@ mod observers;
 mod probe;
 mod secret;
 mod service;
+mod tcp_mapping;
 mod unenforced;
 mod weight;
 
@@ -83,6 +85,11 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
             ingress_path(&object.meta, path, &facts, &mut round, &mut problems);
         }
     }
+    for object in snapshot.of_kind(Kind::TCPMapping).filter(|o| ours(&o.meta)) {
+        let Spec::TCPMapping(spec) = &object.spec else { continue };
+        let said = round.tcp(object, || tcp_mapping::resolve(&object.meta.object, spec, &facts));
+        problems.0.extend_from_slice(&said.0);
+    }
     problems.extend(probe::resolve(&module.probes, settings, &facts, &mut round));
     let touched = round.finish(guards.auth.as_ref());
 
@@ -91,7 +98,9 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
         problems.0.extend_from_slice(&built.problems.0);
     }
     let virtual_hosts = virtual_hosts(snapshot, &hosts, memo, &mut problems);
-    let listeners = listeners(snapshot, ours, &hosts, &virtual_hosts, &mut problems);
+    let cluster = |upstream: &Arc<mapping::Upstream>| memo.cluster_name(upstream);
+    let tcp = tcp_mapping::group(memo.tcp_mappings(), settings, cluster, &mut problems);
+    let listeners = listeners(snapshot, ours, &hosts, &virtual_hosts, &tcp, &mut problems);
     observers::resolve(snapshot, ours, &mut problems);
 
     let settings = match &memo.settings {
@@ -289,7 +298,7 @@ fn cluster(
         source,
         host: Arc::clone(&upstream.host),
         transport: upstream.transport.clone(),
-        balancer: crate::policy::balance::Balancer::default(),
+        balancer: upstream.balancer,
         connect_timeout: upstream.connect_timeout,
         idle_timeout: upstream.idle_timeout,
         max_lifetime: upstream.max_lifetime,
@@ -351,6 +360,7 @@ fn listeners(
     ours: impl Fn(&Meta) -> bool,
     hosts: &[Host],
     virtual_hosts: &[Arc<VirtualHost>],
+    tcp: &[tcp_mapping::Group],
     problems: &mut Problems,
 ) -> Vec<ir::Listener> {
     let settings = &snapshot.settings;
@@ -374,18 +384,18 @@ fn listeners(
         if settings.default_listeners {
             accepted.extend(Listener::built_in(settings));
         } else {
-            problems.no_listener(&settings.namespace);
+            problems.no_listener(&settings.namespace, tcp.is_empty());
         }
     }
-    let tcp = snapshot.of_kind(Kind::TCPMapping).filter(|o| ours(&o.meta));
-    let tcp_ports: Vec<u16> = tcp
-        .filter_map(|object| match &object.spec {
-            Spec::TCPMapping(mapping) => Some(mapping.port),
-            _ => None,
-        })
-        .collect();
+    for here in tcp.chunk_by(|a, b| a.address == b.address) {
+        let address = here[0].address;
+        if !accepted.iter().any(|listener| listener.socket() == (false, address)) {
+            let named = here.iter().any(|group| group.host.is_some());
+            accepted.push(Listener::for_tcp(settings, address, named));
+        }
+    }
     let strict = settings.strict_selectors;
-    attach::listeners(&accepted, hosts, virtual_hosts, strict, &tcp_ports, problems)
+    attach::listeners(&accepted, hosts, virtual_hosts, strict, tcp, &|_| None, problems)
 }
 
 /// Where probes lead: an admin server that listens everywhere is reached by loopback.

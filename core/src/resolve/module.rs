@@ -14,7 +14,7 @@ use crate::policy::format::Format;
 use crate::problem::Problems;
 
 use super::facts::Defaults;
-use super::unenforced;
+use super::{balance, unenforced};
 
 /// Field paths begin here.
 const AT: &str = "spec.config.";
@@ -194,6 +194,9 @@ fn defaults(object: &Ref, config: &Config, problems: &mut Problems) -> Defaults 
         request_timeout_ms: config.cluster_request_timeout_ms,
         cluster_idle_timeout_ms: config.cluster_idle_timeout_ms,
         cluster_max_connection_lifetime_ms: config.cluster_max_connection_lifetime_ms,
+        balancing: config.load_balancer.as_ref().and_then(|balancer| {
+            balance::resolve(object, &format!("{AT}load_balancer"), balancer, problems)
+        }),
         keepalive: config.keepalive.clone(),
         enable_ipv4: config.enable_ipv4.unwrap_or(true),
         enable_ipv6: config.enable_ipv6.unwrap_or(false),
@@ -262,7 +265,6 @@ fn not_enforced(object: &Ref, config: &Config, problems: &mut Problems) {
         (config.grpc_stats.is_some(), "grpc_stats", "gRPC statistics"),
         (config.gzip.is_some(), "gzip", "compression"),
         (config.header_case_overrides.is_some(), "header_case_overrides", "header case overrides"),
-        (config.load_balancer.is_some(), "load_balancer", "load balancing policies"),
         (config.lua_scripts.is_some(), "lua_scripts", "Lua scripts"),
         (config.proper_case == Some(true), "proper_case", "header case overrides"),
         (config.retry_policy.is_some(), "retry_policy", "retries"),

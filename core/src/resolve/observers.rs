@@ -14,14 +14,13 @@ use super::secret;
 use super::service::Service;
 
 pub(crate) fn resolve(snapshot: &Snapshot, ours: impl Fn(&Meta) -> bool, problems: &mut Problems) {
-    const KINDS: [Kind; 8] = [
+    const KINDS: [Kind; 7] = [
         Kind::AuthService,
         Kind::ConsulResolver,
         Kind::DevPortal,
         Kind::LogService,
         Kind::RateLimit,
         Kind::RateLimitService,
-        Kind::TCPMapping,
         Kind::TracingService,
     ];
     for kind in KINDS {
@@ -76,10 +75,6 @@ fn one(object: &Object, problems: &mut Problems) {
                 problems.protocol_version(name);
             }
             problems.not_served_yet(name, "", "RateLimitService");
-        }
-        Spec::TCPMapping(mapping) => {
-            upstream(name, "spec.service", &mapping.service, problems);
-            problems.not_served_yet(name, "", "TCPMapping");
         }
         Spec::TracingService(tracing) => {
             upstream(name, "spec.service", &tracing.service, problems);

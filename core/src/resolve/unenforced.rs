@@ -3,8 +3,7 @@
 //! warning; values for which Emissary drops the Mapping drop it here too.
 
 use crate::crd;
-use crate::crd::mapping::LoadBalancerPolicy as Policy;
-use crate::crd::mapping::{ErrorResponseOverride, HealthCheck, LoadBalancer, RetryPolicy};
+use crate::crd::mapping::{ErrorResponseOverride, HealthCheck, RetryPolicy};
 use crate::name::Ref;
 use crate::policy::format::Format;
 use crate::problem::Problems;
@@ -16,21 +15,6 @@ pub(crate) fn mapping(object: &Ref, mapping: &crd::Mapping, problems: &mut Probl
     let mut refused = false;
     if let Some(policy) = &mapping.retry_policy {
         refused |= !retry_policy(object, "spec.retry_policy", policy, problems);
-    }
-    if let Some(balancer) = &mapping.load_balancer {
-        refused |= !load_balancer(object, "spec.load_balancer", balancer, problems);
-    }
-    if let Some(dns_type) = mapping.dns_type.as_deref() {
-        match dns_type {
-            "" | "strict_dns" => {}
-            "logical_dns" => {
-                problems.not_enforced_yet(object, "spec.dns_type", "`logical_dns`");
-            }
-            other => {
-                problems.unknown_dns_type(object, other);
-                refused = true;
-            }
-        }
     }
     for (at, check) in mapping.health_checks.iter().flatten().enumerate() {
         health_check(object, &format!("spec.health_checks[{at}]"), check, problems);
@@ -47,13 +31,11 @@ pub(crate) fn mapping(object: &Ref, mapping: &crd::Mapping, problems: &mut Probl
         |written: bool, path: &'static str, what: &'static str| written.then_some((path, what));
     for (path, what) in [
         some(mapping.circuit_breakers.is_some(), "spec.circuit_breakers", "circuit breakers"),
-        some(mapping.load_balancer.is_some(), "spec.load_balancer", "load balancing policies"),
         some(mapping.retry_policy.is_some(), "spec.retry_policy", "retries"),
         some(mapping.health_checks.is_some(), "spec.health_checks", "active health checks"),
         some(mapping.outlier_detection.is_some(), "spec.outlier_detection", "outlier detection"),
         some(mapping.cors.is_some(), "spec.cors", "CORS"),
         some(mapping.labels.is_some(), "spec.labels", "rate limiting"),
-        some(mapping.shadow == Some(true), "spec.shadow", "shadowing"),
         some(mapping.grpc == Some(true), "spec.grpc", "HTTP/2 towards the upstream"),
         some(
             mapping.error_response_overrides.is_some(),
@@ -82,35 +64,6 @@ fn retry_policy(object: &Ref, path: &str, policy: &RetryPolicy, problems: &mut P
         valid = false;
     }
     valid
-}
-
-/// Emissary: the plain policies take no more, the hashing ones exactly one key.
-fn load_balancer(
-    object: &Ref,
-    path: &str,
-    balancer: &LoadBalancer,
-    problems: &mut Problems,
-) -> bool {
-    let source_ip = balancer.source_ip == Some(true);
-    let keys = [balancer.cookie.is_some(), balancer.header.is_some(), source_ip];
-    let keys = keys.iter().filter(|written| **written).count();
-    let (wanted, valid) = match balancer.policy {
-        Policy::LeastRequest | Policy::RoundRobin => ("no hash key", keys == 0),
-        Policy::Maglev | Policy::RingHash => {
-            ("exactly one of cookie, header and source_ip: true", keys == 1)
-        }
-    };
-    if !valid {
-        problems.load_balancer_keys(object, path, balancer.policy.as_str(), wanted);
-    }
-    let ttl = balancer.cookie.as_ref().and_then(|c| c.ttl.as_deref()).filter(|t| !t.is_empty());
-    match ttl {
-        Some(text) if duration::parse(text).is_none() => {
-            problems.bad_duration(object, &format!("{path}.cookie.ttl"), text);
-            false
-        }
-        _ => valid,
-    }
 }
 
 /// Emissary skips a malformed check and keeps the Mapping.

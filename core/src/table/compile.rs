@@ -96,8 +96,9 @@ fn clusters(
 fn same_but_endpoints(a: &ir::Cluster, b: &ir::Cluster) -> bool {
     let bare = |cluster: &ir::Cluster| {
         let mut cluster = cluster.clone();
-        if let ir::EndpointSource::Service { endpoints, .. } = &mut cluster.source {
+        if let ir::EndpointSource::Service { endpoints, near, .. } = &mut cluster.source {
             endpoints.clear();
+            near.clear();
         }
         cluster
     };

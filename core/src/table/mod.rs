@@ -265,6 +265,11 @@ pub enum Hit<'t> {
 }
 
 impl Listener {
+    /// Whether any TLS connection finds a chain.
+    pub fn has_chains(&self) -> bool {
+        self.chains.0.values().next().is_some()
+    }
+
     /// The chain for a ClientHello's server name (lower case); without one, that of `*`.
     pub fn chain(&self, server_name: Option<&str>) -> Option<&Arc<TlsChain>> {
         self.chains.0.covering(server_name.unwrap_or_default().as_bytes()).next()

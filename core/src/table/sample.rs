@@ -21,6 +21,7 @@ pub(super) fn cluster(name: &str) -> ir::Cluster {
             namespace: "default".into(),
             name: name.into(),
             endpoints: Vec::new(),
+            near: Vec::new(),
         },
         host: name.into(),
         transport: ir::Transport::Cleartext,

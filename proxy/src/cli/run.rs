@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_core::limits;
 use ringway_proxy::LogForm;
 use ringway_proxy::fleet::{Options as FleetOptions, Workers};
 use ringway_sync::gateway::{self, Options, State};
@@ -63,6 +64,9 @@ pub(super) fn fleet_options(
     helpful_404: bool,
 ) -> FleetOptions {
     let cpus = || ringway_proxy::allowed_cpus().len().max(1);
+    let by_descriptors = connections_by(ringway_proxy::raise_descriptors());
+    let connections_max = process.max_connections.map_or(by_descriptors, |n| n as usize);
+    let of_all = (connections_max * limits::LISTENER_CONNECTIONS_PERCENT).div_ceil(100);
     FleetOptions {
         workers: process.workers.or(environment.workers).unwrap_or_else(cpus),
         io_backend: match process.io_backend {
@@ -78,7 +82,16 @@ pub(super) fn fleet_options(
             Some(AccessLog::Json) => LogForm::Json,
         },
         helpful_404,
+        connections_max,
+        listener_connections_max: process.max_listener_connections.map_or(of_all, |n| n as usize),
     }
+}
+
+/// Connections that this many descriptors are enough for: one to the client and one to the
+/// upstream each.
+fn connections_by(descriptors: u64) -> usize {
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    (descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED) / 2).clamp(1, limits::CONNECTIONS_MAX)
 }
 
 /// Starts the workers and serves until a signal. A failure to start is said and ends with 1.

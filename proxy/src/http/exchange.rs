@@ -165,7 +165,7 @@ impl<'a> Request<'a> {
             client: self.forwarded.client,
             local: self.cx.origin.local,
             secure: self.forwarded.secure,
-            version: self.view.head.version,
+            version: Some(self.view.head.version),
             start_us: worker.clock.unix_us(record.started),
             response,
             status: record.status,

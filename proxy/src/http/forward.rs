@@ -22,6 +22,7 @@ use super::exchange::{Answer, Outcome, Received, Request};
 use super::flow::Shared;
 use super::record::Record;
 use super::reply::{Reply, body_refused, failure_text, reset, unavailable};
+use super::shadow;
 use super::upgrade::Switched;
 use super::upload::{Body, DISCARD, Uploaded, upload};
 use crate::net::socket::Direction;
@@ -61,12 +62,13 @@ pub(crate) async fn forward<'a>(
         request.rewritten = Some(path);
     }
     let mut out = worker.buffers.take();
-    write_head(request, route, action, record, &mut out);
+    write_head(request, route, action, host(request, action), record, &mut out);
     let mut body = Body {
         decoder: Decoder::new(request.meta.framing),
         framing: request.meta.framing,
         max: request.settings.body_bytes_max.unwrap_or(u64::MAX),
         seen: 0,
+        tee: shadow::tee(request, route, action, record),
     };
     let head_len = request.view.head.len;
     let at_hand = match body.encode(&request.view.block[head_len..], &mut out) {
@@ -169,20 +171,25 @@ fn repeatable(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
 }
 
-fn write_head(
+/// The Host that the upstream sees.
+pub(super) fn host<'h>(request: &Request<'h>, action: &'h Forward) -> &'h [u8] {
+    match &action.host {
+        HostRewrite::Keep => request.target.authority,
+        HostRewrite::Literal(host) => host.as_bytes(),
+        HostRewrite::Auto => action.cluster.spec.host.as_bytes(),
+    }
+}
+
+pub(super) fn write_head(
     request: &Request<'_>,
     route: &Route,
     action: &Forward,
+    host: &[u8],
     record: &Record,
     out: &mut Vec<u8>,
 ) {
     let target = &request.target;
     let connect = request.view.method() == b"CONNECT";
-    let host = match &action.host {
-        HostRewrite::Keep => target.authority,
-        HostRewrite::Literal(host) => host.as_bytes(),
-        HostRewrite::Auto => action.cluster.spec.host.as_bytes(),
-    };
     let head = RequestHead {
         view: request.view,
         // RFC 9112 §3.2.3: CONNECT goes to an authority.

@@ -123,7 +123,7 @@ fn route_class(status: u16) -> RouteCell {
     }
 }
 
-fn cluster_class(status: u16) -> ClusterCell {
+pub(super) fn cluster_class(status: u16) -> ClusterCell {
     match status / 100 {
         1 => ClusterCell::Requests1xx,
         2 => ClusterCell::Requests2xx,

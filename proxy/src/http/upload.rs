@@ -10,6 +10,7 @@ use ringway_core::wire::h1::encode;
 use ringway_core::wire::h1::parse::ParseError;
 
 use super::flow::{Shared, append};
+use super::shadow::Tee;
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Writer};
 
@@ -25,6 +26,8 @@ pub(super) struct Body {
     pub(super) max: u64,
     /// Bytes of content so far.
     pub(super) seen: u64,
+    /// Who gets a copy.
+    pub(super) tee: Option<Tee>,
 }
 
 /// How far some received bytes went.
@@ -43,6 +46,15 @@ pub(super) enum BodyError {
 impl Body {
     /// Appends what these bytes hold of the body, framed for the upstream.
     pub(super) fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Taken, BodyError> {
+        let start = out.len();
+        let taken = self.frame(input, out)?;
+        if let Some(tee) = &self.tee {
+            tee.offer(&out[start..], taken.complete);
+        }
+        Ok(taken)
+    }
+
+    fn frame(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Taken, BodyError> {
         let mut at = 0;
         loop {
             match self.decoder.step(&input[at..]).map_err(BodyError::Framing)? {

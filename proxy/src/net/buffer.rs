@@ -45,6 +45,13 @@ impl Buffers {
         }
     }
 
+    /// Frees what nobody uses now.
+    pub(crate) fn trim(&self) {
+        self.free.take();
+        self.free_large.take();
+        self.free_sealed.take();
+    }
+
     /// Returns a buffer. One that grew far beyond its size is freed: a large head is no reason to
     /// keep large buffers.
     pub(crate) fn put(&self, mut buffer: Vec<u8>) {

@@ -4,11 +4,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use ringway_core::limits::LISTEN_BACKLOG_MAX;
 use socket2::{Domain, Protocol, Socket, Type};
-
-/// Connections that the kernel holds for us until we accept them (bounded by
-/// `net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
 
 /// Binds `n` sockets to one address.
 ///
@@ -16,13 +13,17 @@ const BACKLOG: i32 = 4096;
 /// error and not a silent share of its traffic.
 pub(crate) fn bind(address: SocketAddr, n: usize) -> io::Result<Vec<TcpListener>> {
     drop(socket(address, false)?);
-    let mut sockets = Vec::with_capacity(n);
-    for _ in 0..n {
+    join(address, n)
+}
+
+/// Binds `n` more sockets to an address of ours.
+pub(crate) fn join(address: SocketAddr, n: usize) -> io::Result<Vec<TcpListener>> {
+    let one = |_| {
         let socket = socket(address, true)?;
-        socket.listen(BACKLOG)?;
-        sockets.push(socket.into());
-    }
-    Ok(sockets)
+        socket.listen(LISTEN_BACKLOG_MAX.into())?;
+        Ok(socket.into())
+    };
+    (0..n).map(one).collect()
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {

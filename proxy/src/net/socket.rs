@@ -128,6 +128,15 @@ pub(crate) fn reset_on_close(fd: RawFd) {
     }
 }
 
+/// Raises this process's limit of file descriptors as far as it may, and gives it.
+pub fn raise_descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: maximum, maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { maximum } else { current };
+    current.unwrap_or(u64::MAX)
+}
+
 /// The CPUs that this process may run on.
 pub fn allowed_cpus() -> Vec<usize> {
     // SAFETY: an all-zero cpu_set_t is a valid empty set.

@@ -23,6 +23,8 @@ const OFF: u64 = u64::MAX;
 /// One socket's deadline.
 pub(crate) struct Timer {
     deadline: Cell<u64>,
+    /// When the deadline was set.
+    armed: Cell<u64>,
     /// Earliest entry in the heap, [`OFF`] if there is none.
     filed: Cell<u64>,
     /// Forgotten (-1) before the socket is dropped.
@@ -49,6 +51,12 @@ impl Timer {
     /// Whether the deadline passed since the last call.
     pub(crate) fn take_fired(&self) -> bool {
         self.fired.replace(false)
+    }
+
+    /// Since when reading waits, if the deadline is one that ends reading.
+    pub(crate) fn rests_since(&self) -> Option<u64> {
+        let ends_reading = self.direction.get() == Direction::Read && self.deadline.get() != OFF;
+        ends_reading.then(|| self.armed.get())
     }
 
     /// Ends what is in flight on the socket, now.
@@ -156,6 +164,7 @@ impl Timers {
     pub(crate) fn timer(&self, fd: RawFd) -> Rc<Timer> {
         Rc::new(Timer {
             deadline: Cell::new(OFF),
+            armed: Cell::new(0),
             filed: Cell::new(OFF),
             fd: Cell::new(fd),
             direction: Cell::new(Direction::Both),
@@ -170,6 +179,7 @@ impl Timers {
         // Rounded up: a deadline never passes early.
         let at = now.saturating_add(after.as_millis() as u64).saturating_add(1);
         timer.deadline.set(at);
+        timer.armed.set(now);
         timer.direction.set(direction);
         timer.fired.set(false);
         if at < timer.filed.get() {

@@ -35,8 +35,10 @@ pub(super) async fn serve(worker: &Rc<Worker>, start: Start) {
                     worker.cluster(feed.cluster).update(&feed);
                 }
                 Message::Command(Command::Drain { deadline }) => worker.drain(deadline),
-                Message::Listen { slot, socket } => worker.listen(slot, socket),
-                Message::Close { slot } => worker.close(slot),
+                Message::Command(Command::Overload(pressure)) => worker.set_pressure(pressure),
+                Message::Listen { address, slot, socket } => worker.listen(address, slot, socket),
+                Message::Assign { address, slot } => worker.assign(address, slot),
+                Message::Close { address, own } => worker.close(address, own),
             }
             #[cfg(test)]
             worker.shown.allocations.store(crate::tests::allocations(), Relaxed);

@@ -2,11 +2,13 @@
 //! One worker: its own sockets, pools, counters, timers and its view of the table. Shares nothing
 //! that it writes on the request path, except its counters, which only it writes.
 
+mod accept;
 mod inbox;
 pub(crate) mod state;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,16 +16,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use monoio::net::{TcpListener, TcpStream};
+use monoio::net::TcpStream;
 use ringway_core::ir::Settings;
-use ringway_core::link::Ack;
+use ringway_core::link::{Ack, Pressure};
 use ringway_core::name::{ClusterSlot, ListenerSlot};
 use ringway_core::observe::metric::{ListenerCell, Slab, WorkerCell};
 use ringway_core::table::{Route, Table};
 
 use crate::fleet::{Message, Options, Shown};
+use crate::http::shadow::Copies;
 use crate::net::buffer::Buffers;
-use crate::net::socket::{self, Direction};
+use crate::net::socket::Direction;
 use crate::net::timer::{Timer, Timers};
 use crate::observe::clock::Clock;
 use crate::observe::log::{LogQueue, LogWriter};
@@ -35,8 +38,8 @@ use state::ClusterState;
 /// before it heard of it still gets its answer, also from a client on a crowded machine.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(2000);
 
-/// Pause after an accept failed for want of descriptors or memory.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// At a limit, this part of the share is freed at a time if as many connections rest.
+const ROOM_SHARE: usize = 64;
 
 /// What a worker is started with.
 pub(crate) struct Start {
@@ -48,6 +51,8 @@ pub(crate) struct Start {
     pub(crate) slab: Arc<Slab>,
     pub(crate) shown: Arc<Shown>,
     pub(crate) log: Arc<LogQueue>,
+    /// The driver is epoll: sockets must not block.
+    pub(crate) epoll: bool,
 }
 
 #[cfg(test)]
@@ -60,6 +65,8 @@ impl Worker {
             pin: false,
             access_log: crate::LogForm::Off,
             helpful_404: false,
+            connections_max: 1,
+            listener_connections_max: 1,
         };
         let worker = Rc::new(Self::new(&Start {
             index: 0,
@@ -70,6 +77,7 @@ impl Worker {
             slab: Arc::default(),
             shown: Arc::default(),
             log: Arc::default(),
+            epoll: false,
         }));
         let timers = worker.timers.clone();
         rt::spawn(async move { timers.drive().await }, || ());
@@ -132,21 +140,50 @@ impl View {
     }
 }
 
-/// One listening address of this worker.
+/// One listener of this worker, as its connections see it.
 #[derive(Debug)]
 pub(crate) struct ListenerState {
     pub(crate) slot: ListenerSlot,
     /// The last table that had this listener, once it is gone: its connections finish on it.
     last: RefCell<Option<Rc<View>>>,
     pub(crate) closed: Cell<bool>,
-    fd: Cell<std::os::fd::RawFd>,
+    /// Its connections.
+    open: Cell<usize>,
+}
+
+impl ListenerState {
+    fn new(slot: ListenerSlot) -> Rc<Self> {
+        Rc::new(Self {
+            slot,
+            last: RefCell::new(None),
+            closed: Cell::new(false),
+            open: Cell::new(0),
+        })
+    }
+}
+
+/// An address that this worker accepts from.
+struct Bound {
+    listener: Rc<ListenerState>,
+    sockets: Vec<Rc<accept::Socket>>,
+}
+
+/// For what there is no room.
+#[derive(Clone, Debug)]
+enum Want {
+    /// The worker's share of all connections is used up.
+    Connection,
+    /// The worker's share of a listener's connections is used up.
+    OfListener(Rc<ListenerState>),
+    /// Memory is short.
+    Memory,
 }
 
 /// A connection at rest or at work, as draining and closing see it.
 #[derive(Debug)]
 struct Connection {
     timer: Rc<Timer>,
-    listener: ListenerSlot,
+    listener: Rc<ListenerState>,
     /// Waits for a request; nothing of one has come.
     idle: Rc<Cell<bool>>,
 }
@@ -161,10 +198,16 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) log: LogWriter,
     pub(crate) draining: Cell<bool>,
+    pub(crate) pressure: Cell<Pressure>,
+    epoll: bool,
+    /// This worker's shares of connections: of all, and per listener.
+    share: usize,
+    listener_share: usize,
+    pub(crate) copies: Copies,
     shown: Arc<Shown>,
     view: RefCell<Rc<View>>,
     clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
-    listeners: RefCell<HashMap<ListenerSlot, Rc<ListenerState>>>,
+    bound: RefCell<HashMap<SocketAddr, Bound>>,
     connections: RefCell<Connections>,
     random: Cell<u64>,
     index: usize,
@@ -177,24 +220,36 @@ struct Connections {
     free: Vec<usize>,
 }
 
+impl Connections {
+    fn open(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+}
+
 impl Worker {
     fn new(start: &Start) -> Self {
         use std::hash::{BuildHasher, Hasher};
         let mut seed = std::hash::RandomState::new().build_hasher();
         seed.write_usize(start.index);
         let timers = Rc::new(Timers::new());
+        let share = |max: usize| max.div_ceil(start.options.workers.max(1)).max(1);
         Self {
             options: start.options.clone(),
+            pressure: Cell::new(Pressure::None),
+            epoll: start.epoll,
+            share: share(start.options.connections_max),
+            listener_share: share(start.options.listener_connections_max),
             slab: start.slab.clone(),
             clock: Clock::new(),
             log: LogWriter::new(start.log.clone(), start.options.access_log),
             buffers: Rc::default(),
             handshakes: Handshakes::default(),
             draining: Cell::new(false),
+            copies: Copies::default(),
             shown: start.shown.clone(),
             view: RefCell::new(Rc::new(View::new(Arc::new(Table::empty())))),
             clusters: RefCell::default(),
-            listeners: RefCell::default(),
+            bound: RefCell::default(),
             connections: RefCell::default(),
             random: Cell::new(seed.finish()),
             index: start.index,
@@ -233,7 +288,7 @@ impl Worker {
     fn install(&self, table: Arc<Table>) {
         let view = Rc::new(View::new(table));
         let old = self.view.replace(view.clone());
-        for listener in self.listeners.borrow().values() {
+        for Bound { listener, .. } in self.bound.borrow().values() {
             let mut last = listener.last.borrow_mut();
             if view.table.listener(listener.slot).is_none() && last.is_none() {
                 *last = Some(old.clone());
@@ -263,13 +318,13 @@ impl Worker {
     }
 
     /// Lets the idle connections that `of` names go after a grace period.
-    fn close_idle(self: &Rc<Self>, of: impl Fn(ListenerSlot) -> bool + 'static) {
+    fn close_idle(self: &Rc<Self>, of: impl Fn(&Rc<ListenerState>) -> bool + 'static) {
         let worker = self.clone();
         rt::spawn(
             async move {
                 monoio::time::sleep(DRAIN_IDLE_GRACE).await;
                 for connection in worker.connections.borrow().entries.iter().flatten() {
-                    if connection.idle.get() && of(connection.listener) {
+                    if connection.idle.get() && of(&connection.listener) {
                         connection.timer.stop(Direction::Read);
                     }
                 }
@@ -296,71 +351,138 @@ impl Worker {
         );
     }
 
-    fn listen(self: &Rc<Self>, slot: ListenerSlot, socket: std::net::TcpListener) {
-        use std::os::fd::AsRawFd;
-        let fd = socket.as_raw_fd();
-        let Ok(listener) = TcpListener::from_std(socket) else { return };
-        let state = Rc::new(ListenerState {
-            slot,
-            last: RefCell::new(None),
-            closed: Cell::new(false),
-            fd: Cell::new(fd),
-        });
-        self.listeners.borrow_mut().insert(slot, state.clone());
+    /// Accepts from one more socket of an address.
+    fn listen(
+        self: &Rc<Self>,
+        address: SocketAddr,
+        slot: ListenerSlot,
+        socket: Arc<std::net::TcpListener>,
+    ) {
+        self.assign(address, slot);
+        let mut bound = self.bound.borrow_mut();
+        let bound = bound
+            .entry(address)
+            .or_insert_with(|| Bound { listener: ListenerState::new(slot), sockets: Vec::new() });
+        let Ok(socket) = accept::Socket::new(socket, bound.listener.clone()).map(Rc::new) else {
+            self.slab.worker_add(WorkerCell::AcceptErrors, 1);
+            return;
+        };
+        bound.sockets.push(socket.clone());
+        self.shown.sockets.fetch_add(1, Relaxed);
         let worker = self.clone();
-        rt::spawn(async move { accept(worker, state, listener).await }, || ());
+        let shown = self.shown.clone();
+        rt::spawn(
+            async move {
+                socket.serve(worker).await;
+                shown.sockets.fetch_sub(1, Relaxed);
+            },
+            || (),
+        );
     }
 
-    fn close(self: &Rc<Self>, slot: ListenerSlot) {
-        let Some(state) = self.listeners.borrow_mut().remove(&slot) else { return };
-        state.closed.set(true);
-        if state.last.borrow().is_none() && self.view.borrow().table.listener(slot).is_some() {
-            *state.last.borrow_mut() = Some(self.view.borrow().clone());
+    /// Connections accepted at an address belong to this listener from now on.
+    fn assign(self: &Rc<Self>, address: SocketAddr, slot: ListenerSlot) {
+        let mut bound = self.bound.borrow_mut();
+        let Some(bound) = bound.get_mut(&address).filter(|bound| bound.listener.slot != slot)
+        else {
+            return;
+        };
+        let old = std::mem::replace(&mut bound.listener, ListenerState::new(slot));
+        for socket in &bound.sockets {
+            *socket.listener.borrow_mut() = bound.listener.clone();
         }
-        // The accept in flight ends with EINVAL; dropping it could lose a connection.
-        socket::shutdown(state.fd.get(), Direction::Both);
-        self.close_idle(move |of| of == slot);
+        self.retire(old);
     }
-}
 
-/// Accepts until the listener is shut down. Never dropped: an accept in flight may already hold a
-/// connection.
-async fn accept(worker: Rc<Worker>, state: Rc<ListenerState>, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => connected(&worker, &state, stream, peer),
-            Err(_) if state.closed.get() => return,
-            Err(error) => {
-                worker.slab.worker_add(WorkerCell::AcceptErrors, 1);
-                // The peer may have gone between handshake and accept; anything else is a
-                // shortage that a pause helps.
-                if error.kind() != std::io::ErrorKind::ConnectionAborted {
-                    monoio::time::sleep(ACCEPT_BACKOFF).await;
-                }
+    /// Stops accepting at an address, after what is queued there; its connections finish.
+    fn close(self: &Rc<Self>, address: SocketAddr, own: bool) {
+        let Some(bound) = self.bound.borrow_mut().remove(&address) else { return };
+        for socket in bound.sockets {
+            socket.stop(own);
+        }
+        self.retire(bound.listener);
+    }
+
+    fn retire(self: &Rc<Self>, listener: Rc<ListenerState>) {
+        listener.closed.set(true);
+        let view = self.view.borrow();
+        if listener.last.borrow().is_none() && view.table.listener(listener.slot).is_some() {
+            *listener.last.borrow_mut() = Some(view.clone());
+        }
+        self.close_idle(move |of| Rc::ptr_eq(of, &listener));
+    }
+
+    /// What keeps this listener from taking another connection, if anything does.
+    fn want_of_room(&self, listener: &Rc<ListenerState>) -> Option<Want> {
+        if self.pressure.get() != Pressure::None {
+            Some(Want::Memory)
+        } else if self.connections.borrow().open() >= self.share {
+            Some(Want::Connection)
+        } else if listener.open.get() >= self.listener_share {
+            Some(Want::OfListener(listener.clone()))
+        } else {
+            None
+        }
+    }
+
+    /// Closes connections that rest, those that have for longest first, so that others can be
+    /// taken. Those at work are left alone.
+    fn make_room(&self, want: Want) {
+        let (of, n) = match want {
+            Want::Memory => (None, usize::MAX),
+            Want::Connection => (None, self.share.div_ceil(ROOM_SHARE)),
+            Want::OfListener(of) => (Some(of), self.listener_share.div_ceil(ROOM_SHARE)),
+        };
+        let connections = self.connections.borrow();
+        let mut resting: Vec<(u64, &Timer)> = (connections.entries.iter().flatten())
+            .filter(|c| c.idle.get() && of.as_ref().is_none_or(|of| Rc::ptr_eq(of, &c.listener)))
+            .filter_map(|c| Some((c.timer.rests_since()?, &*c.timer)))
+            .collect();
+        if n < resting.len() {
+            resting.select_nth_unstable_by_key(n, |(since, _)| *since);
+            resting.truncate(n);
+        }
+        for (_, timer) in &resting {
+            timer.disarm();
+            timer.stop(Direction::Read);
+        }
+        self.slab.worker_add(WorkerCell::IdleClosed, resting.len() as u64);
+    }
+
+    /// Lets paused sockets look again whether there is room.
+    fn wake_paused(&self) {
+        if self.slab.worker(WorkerCell::AcceptPaused) > 0 {
+            for socket in self.bound.borrow().values().flat_map(|bound| &bound.sockets) {
+                socket.wake();
             }
         }
     }
+
+    fn set_pressure(&self, pressure: Pressure) {
+        self.pressure.set(pressure);
+        if pressure == Pressure::None {
+            self.wake_paused();
+        } else {
+            self.make_room(Want::Memory);
+        }
+    }
 }
 
-fn connected(
-    worker: &Rc<Worker>,
-    listener: &Rc<ListenerState>,
-    tcp: TcpStream,
-    peer: std::net::SocketAddr,
-) {
+fn connected(worker: &Rc<Worker>, listener: &Rc<ListenerState>, tcp: TcpStream, peer: SocketAddr) {
     let stream = crate::net::stream::Stream::new(tcp, &worker.timers);
     let idle = Rc::new(Cell::new(true));
     let number = worker.register(Connection {
         timer: stream.timer.clone(),
-        listener: listener.slot,
+        listener: listener.clone(),
         idle: idle.clone(),
     });
+    listener.open.set(listener.open.get() + 1);
     let slab = &worker.slab;
     slab.worker_add(WorkerCell::ConnectionsTotal, 1);
     slab.worker_add(WorkerCell::ConnectionsActive, 1);
     slab.listener_add(listener.slot, ListenerCell::ConnectionsTotal, 1);
     slab.listener_add(listener.slot, ListenerCell::ConnectionsActive, 1);
-    let guard = Open { worker: worker.clone(), listener: listener.slot, number };
+    let guard = Open { worker: worker.clone(), listener: listener.clone(), number };
     let (worker, listener) = (worker.clone(), listener.clone());
     let panicked = worker.clone();
     rt::spawn(
@@ -376,16 +498,18 @@ fn connected(
 /// Counts a connection as open until it is dropped, whichever way its task ends.
 struct Open {
     worker: Rc<Worker>,
-    listener: ListenerSlot,
+    listener: Rc<ListenerState>,
     number: usize,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.worker.unregister(self.number);
+        self.listener.open.set(self.listener.open.get() - 1);
         let slab = &self.worker.slab;
         slab.worker_sub(WorkerCell::ConnectionsActive, 1);
-        slab.listener_sub(self.listener, ListenerCell::ConnectionsActive, 1);
+        slab.listener_sub(self.listener.slot, ListenerCell::ConnectionsActive, 1);
+        self.worker.wake_paused();
     }
 }
 
@@ -411,6 +535,10 @@ impl Worker {
                 let now = self.timers.at(Instant::now());
                 for cluster in self.clusters.borrow().iter().flatten() {
                     cluster.reap(now);
+                }
+                if self.pressure.get() != Pressure::None {
+                    self.make_room(Want::Memory);
+                    self.buffers.trim();
                 }
             }
         }

@@ -54,6 +54,10 @@ impl Fleet for Fake {
 
     fn close_listeners(&self) {}
 
+    fn is_drained(&self) -> bool {
+        false
+    }
+
     fn connections(&self) -> u64 {
         3
     }

@@ -69,6 +69,7 @@ impl Fleet for Fake {
                 format!("{worker}: feed {}v{} {addresses:?}", feed.cluster.0, feed.version)
             }
             Command::Drain { .. } => format!("{worker}: drain"),
+            Command::Overload(pressure) => format!("{worker}: {pressure:?}"),
         };
         self.log.lock().unwrap().push(line);
         true
@@ -87,6 +88,10 @@ impl Fleet for Fake {
     }
 
     fn close_listeners(&self) {}
+
+    fn is_drained(&self) -> bool {
+        false
+    }
 
     fn connections(&self) -> u64 {
         0
@@ -148,6 +153,7 @@ fn named(name: &str) -> (Arc<str>, EndpointSource) {
         ipv4: true,
         ipv6: false,
         respect_ttl: false,
+        logical: false,
     };
     cluster(name, source)
 }

@@ -20,7 +20,7 @@ use ringway_tests::address::Block;
 use ringway_tests::client::Response;
 use ringway_tests::gateway::{Gateway, Options};
 use ringway_tests::tls::{self, ClientOptions, Handshake};
-use ringway_tests::upstream::{Hole, Upstream, echo, echo_tls, lines};
+use ringway_tests::upstream::{Hole, Upstream, echo, echo_tls, lines, told};
 use ringway_tests::{Client, PATIENCE, pki, proxy_protocol, yaml};
 use rustls::client::{
     ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
@@ -29,7 +29,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup};
 use serde_json::Value;
 
-use super::{cases, environment, folder, read};
+use super::{cases, chosen, environment, folder, read};
 
 /// The documentation addresses of the files.
 const WRITTEN: &str = "192.0.2.";
@@ -76,8 +76,7 @@ fn cases_on_epoll() {
 
 fn run(io_backend: &'static str) {
     let backends = Backends::start().expect("the back ends start");
-    let only = std::env::var("GOLDEN").unwrap_or_default();
-    let cases: Vec<String> = cases().into_iter().filter(|case| case.contains(&only)).collect();
+    let cases: Vec<String> = cases().into_iter().filter(|case| chosen(case)).collect();
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -138,9 +137,16 @@ struct Exchange<'a> {
     method: String,
     /// What is sent; empty where the entry has no request.
     bytes: Vec<u8>,
+    /// By which the back ends tell what they saw, where a copy is expected.
+    token: Option<String>,
 }
 
-const KEYS: [&str; 22] = [
+fn token() -> String {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    format!("copy-{}", NUMBER.fetch_add(1, Relaxed))
+}
+
+const KEYS: [&str; 23] = [
     "proxy_protocol",
     "tls",
     "handshake",
@@ -159,6 +165,7 @@ const KEYS: [&str; 22] = [
     "sees",
     "answer",
     "shares",
+    "copy",
     "refused",
     "broken",
     "within_ms",
@@ -174,12 +181,19 @@ impl<'a> Exchange<'a> {
         if let Some(raw) = entry.get("raw") {
             let raw = raw.as_str().context("raw is a string")?;
             let method = raw.split(' ').next().unwrap_or_default().to_owned();
-            return Ok(Self { entry, method, bytes: raw.into() });
+            // Raw bytes bring their own token, and say it again.
+            let told = entry.pointer("/copy/told").and_then(Value::as_str);
+            let token = told.map(|told| told.to_owned() + &token());
+            let raw = match (told, &token) {
+                (Some(told), Some(token)) => raw.replace(told, token),
+                _ => raw.to_owned(),
+            };
+            return Ok(Self { entry, method, bytes: raw.into(), token });
         }
         if entry.get("request").is_none() {
             let other = ["tcp", "handshake", "refused"].iter().any(|key| entry.get(key).is_some());
             ensure!(other, "an entry that does nothing");
-            return Ok(Self { entry, method: String::new(), bytes: Vec::new() });
+            return Ok(Self { entry, method: String::new(), bytes: Vec::new(), token: None });
         }
         let request = entry["request"].as_str().context("no request")?;
         let (method, target) = request.split_once(' ').context("METHOD TARGET")?;
@@ -203,12 +217,16 @@ impl<'a> Exchange<'a> {
         if let Some(n) = entry.get("padding").and_then(Value::as_u64) {
             head += &format!("x-padding: {}\r\n", "p".repeat(usize::try_from(n)?));
         }
+        let token = entry.get("copy").map(|_| token());
+        if let Some(token) = &token {
+            head += &format!("x-backend-tell: {token}\r\n");
+        }
         let body = entry.get("body").map_or("", |b| b.as_str().unwrap_or_default());
         if !body.is_empty() {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
         let bytes = format!("{head}\r\n{body}").into_bytes();
-        Ok(Self { entry, method: method.to_owned(), bytes })
+        Ok(Self { entry, method: method.to_owned(), bytes, token })
     }
 
     fn run(&self, gateway: &Gateway, sessions: &mut Sessions) -> Result<()> {
@@ -279,6 +297,7 @@ impl<'a> Exchange<'a> {
             ensure!(client.is_closed()?, "bytes after the answer");
             ensure!(start.elapsed() < Duration::from_millis(limit), "closed late");
         }
+        self.check_copy()?;
         self.check_shares(&counts, times)
     }
 
@@ -313,6 +332,23 @@ impl<'a> Exchange<'a> {
             0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
             _ => Ok(()),
         }
+    }
+
+    /// Waits until a back end has told of the copy.
+    fn check_copy(&self) -> Result<()> {
+        let (Some(copy), Some(token)) = (self.entry.get("copy"), &self.token) else {
+            return Ok(());
+        };
+        let from = copy["from"].as_str().context("copy.from")?;
+        let end = Instant::now() + PATIENCE;
+        let seen = loop {
+            if let Some(seen) = told(token).into_iter().find(|seen| seen["backend"] == from) {
+                break seen;
+            }
+            ensure!(Instant::now() < end, "{from} got no copy; told: {:?}", told(token));
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        copy.get("sees").map_or(Ok(()), |sees| check_seen(sees, &seen)).context("the copy")
     }
 
     fn flag(&self, name: &str) -> bool {

@@ -32,6 +32,13 @@ fn cases() -> Vec<String> {
     names
 }
 
+/// Whether a case is to be run: `GOLDEN=tls/,listener/http` chooses those that contain one of the
+/// texts.
+fn chosen(case: &str) -> bool {
+    let only = std::env::var("GOLDEN").unwrap_or_default();
+    only.split(',').any(|text| case.contains(text))
+}
+
 fn children(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }

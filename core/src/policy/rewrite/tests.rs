@@ -35,6 +35,22 @@ fn prefixes() {
 }
 
 #[test]
+fn hosts_of_copies() {
+    for (host, expected) in [
+        ("foo.com", "foo.com-shadow"),
+        ("foo.com:8080", "foo.com-shadow:8080"),
+        ("192.0.2.1:80", "192.0.2.1-shadow:80"),
+        ("[2001:db8::1]", "[2001:db8::1]-shadow"),
+        ("[2001:db8::1]:80", "[2001:db8::1]-shadow:80"),
+        ("", ""),
+    ] {
+        let mut out = Vec::new();
+        shadow_host(host.as_bytes(), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
+#[test]
 fn whole_paths() {
     check(PathRewrite::Whole("/".into()), "/foo/bar", Some("/"));
     check(PathRewrite::Whole("".into()), "/foo", Some("/"));

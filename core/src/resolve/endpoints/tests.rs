@@ -66,7 +66,7 @@ fn source(fields: &str, settings: Settings) -> (String, usize) {
     let text = match &ir.clusters[&forward.cluster].source {
         EndpointSource::Static(all) => format!("static {all:?}"),
         EndpointSource::Dns { name, port, .. } => format!("dns {name}:{port}"),
-        EndpointSource::Service { namespace, name, endpoints } => {
+        EndpointSource::Service { namespace, name, endpoints, .. } => {
             format!("service {namespace}/{name} {endpoints:?}")
         }
     };
@@ -143,4 +143,91 @@ fn hand_written_slices_need_no_port_names() {
     };
     assert_eq!(endpoints.len(), 3);
     assert_eq!(endpoints[0], "10.1.0.1:7000".parse().unwrap());
+}
+
+/// Addresses and near ones of the Service `q` with these slices, for a gateway in zone `a`.
+fn of_slices(slices: &[String], fields: &str) -> (Vec<String>, Vec<String>) {
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: q}\nspec: {ports: [{port: 80}]}\n---\n";
+    let slices: Vec<String> = (slices.iter().enumerate())
+        .map(|(n, slice)| {
+            format!(
+                "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                 metadata: {{name: q-{n}, labels: {{kubernetes.io/service-name: q}}}}\n\
+                 ports: [{{port: 80}}]\n{slice}\n---\n"
+            )
+        })
+        .collect();
+    let mapping = mapping("m", &format!("hostname: '*', prefix: /, service: q{fields}"));
+    let yaml = [LISTENER, service, &slices.concat(), &mapping].concat();
+    let settings = Settings { zone: Some("a".into()), ..settings() };
+    let (ir, problems) = resolve(&snapshot_of(settings, &yaml), &mut Memo::default());
+    assert!(problems.is_empty(), "{problems:?}");
+    let cluster = ir.clusters.values().find(|c| c.name.starts_with("cluster_q_")).unwrap();
+    let EndpointSource::Service { endpoints, near, .. } = &cluster.source else { panic!() };
+    let text = |list: &[std::net::SocketAddr]| list.iter().map(|a| a.ip().to_string()).collect();
+    (text(endpoints), text(near))
+}
+
+fn of_endpoints(endpoints: &str) -> Vec<String> {
+    of_slices(&[format!("addressType: IPv4\nendpoints: [{endpoints}]")], "").0
+}
+
+#[test]
+fn those_that_leave_serve_when_no_other_does() {
+    let ready = "{addresses: [10.0.0.1], conditions: {ready: true}}";
+    let leaving =
+        "{addresses: [10.0.0.2], conditions: {ready: false, serving: true, terminating: true}}";
+    let done =
+        "{addresses: [10.0.0.3], conditions: {ready: false, serving: false, terminating: true}}";
+    let starting = "{addresses: [10.0.0.4], conditions: {ready: false, serving: true}}";
+    let unsaid = "{addresses: [10.0.0.5], conditions: {}}";
+    assert_eq!(of_endpoints(&[ready, leaving, done, starting].join(", ")), ["10.0.0.1"]);
+    assert_eq!(of_endpoints(&[leaving, done, starting].join(", ")), ["10.0.0.2"]);
+    assert_eq!(of_endpoints(&[done, starting].join(", ")), [""; 0]);
+    assert_eq!(of_endpoints(&[leaving, unsaid].join(", ")), ["10.0.0.5"]);
+}
+
+#[test]
+fn a_dual_stack_service_is_reached_by_one_family() {
+    let v4 = "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1]}]".to_owned();
+    let v6 = "addressType: IPv6\nendpoints: [{addresses: ['fd00::1']}]".to_owned();
+    let both = [v4.clone(), v6.clone()];
+    assert_eq!(of_slices(&both, "").0, ["10.0.0.1"]);
+    assert_eq!(of_slices(&both, ", enable_ipv6: true").0, ["fd00::1"]);
+    assert_eq!(of_slices(&both, ", enable_ipv4: false, enable_ipv6: true").0, ["fd00::1"]);
+    // What there is, is used.
+    assert_eq!(of_slices(&[v6], "").0, ["fd00::1"]);
+    assert_eq!(of_slices(&[v4], ", enable_ipv4: false, enable_ipv6: true").0, ["10.0.0.1"]);
+    // Names are no endpoints of a Service.
+    let fqdn = "addressType: FQDN\nendpoints: [{addresses: [example.com]}]".to_owned();
+    assert_eq!(of_slices(&[fqdn], "").0, [""; 0]);
+}
+
+#[test]
+fn near_is_what_hints_say_else_the_zone() {
+    let slice = "addressType: IPv4\nendpoints:\n\
+         - {addresses: [10.0.0.1], zone: a}\n\
+         - {addresses: [10.0.0.2], zone: b}\n\
+         - {addresses: [10.0.0.3]}\n\
+         - {addresses: [10.0.0.4], zone: b, hints: {forZones: [{name: c}, {name: a}]}}\n\
+         - {addresses: [10.0.0.5], zone: a, hints: {forZones: [{name: b}]}}\n\
+         - {addresses: [10.0.0.6], zone: a, hints: {forZones: []}}";
+    let (all, near) = of_slices(&[slice.to_owned()], "");
+    assert_eq!(all.len(), 6);
+    assert_eq!(near, ["10.0.0.1", "10.0.0.4", "10.0.0.6"]);
+}
+
+#[test]
+fn an_endpoint_in_two_slices_counts_once_and_thousands_fit() {
+    // Kubernetes puts at most 100 into one slice by default; while it moves one, both have it.
+    let slice = |n: u32| {
+        let addresses =
+            (0..101).map(|k| format!("{{addresses: [10.{}.{}.1]}}", n / 2, n % 2 * 100 + k));
+        format!("addressType: IPv4\nendpoints: [{}]", addresses.collect::<Vec<_>>().join(", "))
+    };
+    let (all, near) = of_slices(&(0..24).map(slice).collect::<Vec<_>>(), "");
+    assert_eq!(all.len(), 24 * 100 + 12, "of each pair of slices, one address is in both");
+    assert_eq!(near, [""; 0]);
+    assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
 }

@@ -89,6 +89,61 @@ fn one_shadow_and_it_takes_no_share() {
     assert!(!reasons(&problems).contains(&("b", Severity::Error, "Conflict")), "{problems:?}");
 }
 
+/// `name -> cluster percent` of each member's shadow.
+#[track_caller]
+fn copies(members: &[(&str, &str)], expected: &[&str]) -> Problems {
+    let (ir, problems) = group(members);
+    let groups = ir.listeners[0].virtual_hosts[0].groups.iter();
+    let members = groups.filter(|g| !g.members[0].route.unguarded).flat_map(|g| &g.members);
+    let copies: Vec<String> = members
+        .filter_map(|member| match &member.route.action {
+            ir::Action::Forward(ir::Forward { shadow: Some(shadow), .. }) => Some(format!(
+                "{} -> {} {} {}",
+                member.route.object.name, shadow.object.name, shadow.cluster, shadow.percent
+            )),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(copies, expected);
+    assert!(copies.iter().all(|copy| {
+        let cluster = copy.split(' ').nth(3).unwrap();
+        ir.clusters.contains_key(cluster)
+    }));
+    problems
+}
+
+#[test]
+fn a_shadow_gets_copies_of_every_member() {
+    let shadow = ", shadow: true";
+    let problems = copies(
+        &[("a", ", weight: 30"), ("b", shadow), ("c", "")],
+        &["a -> b cluster_shadow_b_default 100", "c -> b cluster_shadow_b_default 100"],
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    // The first of two, whatever its place.
+    copies(&[("b", shadow), ("c", shadow), ("d", "")], &["d -> b cluster_shadow_b_default 100"]);
+    copies(
+        &[("a", ""), ("b", ", shadow: true, weight: 20")],
+        &["a -> b cluster_shadow_b_default 20"],
+    );
+    copies(
+        &[("a", ""), ("b", ", shadow: true, weight: 0")],
+        &["a -> b cluster_shadow_b_default 0"],
+    );
+    let problems = copies(
+        &[("a", ""), ("b", ", shadow: true, weight: 120")],
+        &["a -> b cluster_shadow_b_default 100"],
+    );
+    assert_eq!(reasons(&problems), [("b", Severity::Error, "BadWeight")]);
+    // Emissary: `shadow` wins over `host_redirect`, and redirects are not copied.
+    copies(
+        &[("a", ""), ("b", ", shadow: true, host_redirect: true")],
+        &["a -> b cluster_shadow_b_default 100"],
+    );
+    copies(&[("a", ", host_redirect: true"), ("b", shadow)], &[]);
+    copies(&[("b", shadow)], &[]);
+}
+
 #[test]
 fn what_a_group_has_once() {
     let (ir, _) = group(&[

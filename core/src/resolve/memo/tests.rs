@@ -57,6 +57,27 @@ fn pool() -> Vec<Arc<Object>> {
             "apiVersion: getambassador.io/v3alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n{body}\n"
         ));
     }
+    for (name, fields) in [
+        ("t", "port: 6379, service: quote"),
+        ("t", "port: 6379, service: quote, weight: 30"),
+        ("t", "port: 6379, service: quote, host: foo.com"),
+        ("u", "port: 6379, service: a-b, idle_timeout_ms: '5'"),
+        ("u", "port: 6379, service: a.b, weight: 80"),
+        ("u", "port: 6380, service: 'quote:81', address: 127.0.0.1"),
+        ("u", "port: 8080, service: 'quote:x'"),
+    ] {
+        text.push(format!(
+            "apiVersion: getambassador.io/v3alpha1\nkind: TCPMapping\nmetadata: {{name: {name}}}\n\
+             spec: {{{fields}}}\n"
+        ));
+    }
+    for stack in ["TCP", "TLS", "HTTPPROXY"] {
+        text.push(format!(
+            "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {{name: l4}}\n\
+             spec: {{port: 6379, protocol: {stack}, securityModel: XFP, \
+             hostBinding: {{namespace: {{from: ALL}}}}}}\n"
+        ));
+    }
     let service = |ports: &str| {
         format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: quote}}\nspec: {{ports: [{ports}]}}\n"

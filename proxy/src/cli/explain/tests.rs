@@ -35,6 +35,7 @@ fn the_admin_port_is_asked_as_written() {
         meaning: crate::args::Meaning {
             default_listeners: false,
             service_resolution: crate::args::Resolution::Endpoints,
+            zone: None,
         },
         output: Output::Text,
     };

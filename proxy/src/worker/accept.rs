@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Accepting connections: waits until a listening socket is readable, then takes what is queued.
+//!
+//! Waiting takes nothing, so that it may be given up at any time: a socket that another process
+//! also accepts from is let go without a shutdown, which would end it there too. Before a socket is
+//! closed everything that the kernel queued is taken and served. While there is no room the queue
+//! is left to the kernel.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+use ringway_core::limits::{
+    ACCEPT_BACKOFF, ACCEPT_BACKOFF_MAX, ACCEPT_BATCH_MAX, LISTEN_BACKLOG_MAX,
+};
+use ringway_core::observe::metric::WorkerCell;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+
+use super::{ListenerState, Worker, connected};
+use crate::net::socket::{Direction, shutdown};
+
+/// Others get their turn between two batches.
+const BATCH_PAUSE: Duration = Duration::from_millis(1);
+
+/// One listening socket of a worker. A worker may have several for one address.
+pub(super) struct Socket {
+    /// Only ever waited on.
+    readiness: monoio::net::TcpListener,
+    /// What is accepted from; shared with the control side, maybe with other processes.
+    socket: Arc<TcpListener>,
+    /// Whose connections these are from now on.
+    pub(super) listener: RefCell<Rc<ListenerState>>,
+    stopped: Cell<bool>,
+    /// Nobody else accepts from it: once stopped, shut it down as well.
+    own: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+enum Taken {
+    /// Nothing more is queued.
+    Empty,
+    /// There may be more.
+    More,
+    /// A limit is reached.
+    NoRoom,
+    /// Out of descriptors or memory.
+    Shortage,
+}
+
+impl Socket {
+    pub(super) fn new(socket: Arc<TcpListener>, listener: Rc<ListenerState>) -> io::Result<Self> {
+        Ok(Self {
+            readiness: monoio::net::TcpListener::from_std(socket.try_clone()?)?,
+            socket,
+            listener: RefCell::new(listener),
+            stopped: Cell::new(false),
+            own: Cell::new(true),
+            waker: Cell::new(None),
+        })
+    }
+
+    /// Ends accepting once what is queued is taken. `own`: no other process accepts from it.
+    pub(super) fn stop(&self, own: bool) {
+        self.own.set(own);
+        self.stopped.set(true);
+        self.wake();
+    }
+
+    /// Looks again whether there is room.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Accepts until stopped.
+    pub(super) async fn serve(self: Rc<Self>, worker: Rc<Worker>) {
+        let mut backoff = ACCEPT_BACKOFF;
+        while self.room(&worker).await && self.readable().await {
+            match self.take(&worker) {
+                Taken::Empty | Taken::NoRoom => backoff = ACCEPT_BACKOFF,
+                Taken::More => self.pause(BATCH_PAUSE).await,
+                Taken::Shortage => {
+                    worker.slab.worker_add(WorkerCell::AcceptErrors, 1);
+                    self.pause(backoff).await;
+                    backoff = (backoff * 2).min(ACCEPT_BACKOFF_MAX);
+                }
+            }
+        }
+        // Handshakes that the kernel has completed for us would be reset by closing.
+        for _ in 0..LISTEN_BACKLOG_MAX {
+            match self.accept(&worker) {
+                Ok(Some((stream, peer))) => {
+                    connected(&worker, &self.listener.borrow(), stream, peer);
+                }
+                Ok(None) => break,
+                Err(error) if is_peers(&error) => {}
+                Err(_) => break,
+            }
+        }
+        if self.own.get() {
+            // The ring closes descriptors in its own time; nothing may be queued until then.
+            shutdown(self.socket.as_raw_fd(), Direction::Both);
+        }
+    }
+
+    /// Waits until another connection may be taken; false when stopped.
+    async fn room(&self, worker: &Rc<Worker>) -> bool {
+        let mut paused = false;
+        let goes_on = poll_fn(|cx| {
+            if self.stopped.get() {
+                return Poll::Ready(false);
+            }
+            let Some(want) = worker.want_of_room(&self.listener.borrow()) else {
+                return Poll::Ready(true);
+            };
+            if !paused {
+                paused = true;
+                worker.slab.worker_add(WorkerCell::AcceptPauses, 1);
+                worker.slab.worker_add(WorkerCell::AcceptPaused, 1);
+            }
+            self.waker.set(Some(cx.waker().clone()));
+            worker.make_room(want);
+            Poll::Pending
+        })
+        .await;
+        if paused {
+            worker.slab.worker_sub(WorkerCell::AcceptPaused, 1);
+        }
+        goes_on
+    }
+
+    /// Waits until something is queued; false when stopped.
+    async fn readable(&self) -> bool {
+        let mut readable = pin!(self.readiness.readable(false));
+        poll_fn(|cx| {
+            if self.stopped.get() {
+                return Poll::Ready(false);
+            }
+            if readable.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            self.waker.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn pause(&self, time: Duration) {
+        let mut sleep = pin!(monoio::time::sleep(time));
+        poll_fn(|cx| {
+            if self.stopped.get() {
+                return Poll::Ready(());
+            }
+            self.waker.set(Some(cx.waker().clone()));
+            sleep.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    /// Takes what is queued, within bounds.
+    fn take(&self, worker: &Rc<Worker>) -> Taken {
+        for _ in 0..ACCEPT_BATCH_MAX {
+            let listener = self.listener.borrow();
+            if worker.want_of_room(&listener).is_some() {
+                return Taken::NoRoom;
+            }
+            match self.accept(worker) {
+                Ok(Some((stream, peer))) => connected(worker, &listener, stream, peer),
+                Ok(None) => return Taken::Empty,
+                Err(error) if is_peers(&error) => {}
+                Err(_) => return Taken::Shortage,
+            }
+        }
+        Taken::More
+    }
+
+    fn accept(&self, worker: &Worker) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        let mut flags = SocketFlags::CLOEXEC;
+        if worker.epoll {
+            flags |= SocketFlags::NONBLOCK;
+        }
+        match acceptfrom_with(&*self.socket, flags) {
+            Ok((fd, peer)) => Ok(Some((stream(fd)?, peer_address(peer)?))),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn stream(fd: OwnedFd) -> io::Result<TcpStream> {
+    TcpStream::from_std(fd.into())
+}
+
+fn peer_address(peer: Option<rustix::net::SocketAddrAny>) -> io::Result<SocketAddr> {
+    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+    SocketAddr::try_from(peer).map_err(io::Error::from)
+}
+
+/// Errors that concern the one connection only (accept(2): "already-pending network errors").
+fn is_peers(error: &io::Error) -> bool {
+    let Some(errno) = Errno::from_io_error(error) else {
+        return error.kind() == io::ErrorKind::ConnectionAborted;
+    };
+    [
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+    ]
+    .contains(&errno)
+}
