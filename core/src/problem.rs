@@ -317,10 +317,26 @@ impl Problems {
         self.say(object, path, (Severity::FailsClosed, "NotEnforcedYet"), message.into(), None);
     }
 
-    pub(crate) fn client_certificates_fail_closed(&mut self, object: &Ref, path: &str) {
+    pub(crate) fn tls_guard_fails(&mut self, object: &Ref, path: &str, why: &str) {
         let message =
-            "client certificates are not checked yet: every request to this Host gets 500";
-        self.say(object, path, (Severity::FailsClosed, "NotEnforcedYet"), message.into(), None);
+            format!("{why}: Hosts that ask for certificates by it answer 500, upstreams 503");
+        self.say(object, path, (Severity::FailsClosed, "BadAuthorities"), message, None);
+    }
+
+    pub(crate) fn context_fails_closed(&mut self, object: &Ref, path: &str, name: &str) {
+        let message = format!(
+            "the TLSContext `{name}` cannot ask for client certificates: every request to this \
+             Host gets 500"
+        );
+        self.say(object, path, (Severity::FailsClosed, "BadTLSContext"), message, None);
+    }
+
+    pub(crate) fn unknown_context_fails_closed(&mut self, object: &Ref, path: &str, name: &str) {
+        let message = format!(
+            "there is no TLSContext `{name}`, which may ask for client certificates: every \
+             request to this Host gets 500"
+        );
+        self.say(object, path, (Severity::FailsClosed, "UnknownTLSContext"), message, None);
     }
 
     // Values.
@@ -652,11 +668,13 @@ impl Problems {
         &mut self,
         object: &Ref,
         context: &str,
-        theirs: &str,
-        ours: &str,
+        theirs: (&str, &str),
+        ours: (&str, &str),
     ) {
-        let message =
-            format!("the TLSContext `{context}` has the Secret `{theirs}`, the Host `{ours}`");
+        let message = format!(
+            "the TLSContext `{context}` has the Secret {}/{}, the Host {}/{}",
+            theirs.0, theirs.1, ours.0, ours.1
+        );
         self.say(object, "spec.tlsContext", (Severity::Error, "Conflict"), message, None);
     }
 
@@ -675,16 +693,111 @@ impl Problems {
         self.say(object, path, (Severity::Error, "UnknownSecret"), message, None);
     }
 
-    pub(crate) fn secret_without_key(
+    pub(crate) fn secret_without_key(&mut self, secret: &Ref, key: &str) {
+        self.once(secret, "data", format!("it has no `{key}`"));
+    }
+
+    pub(crate) fn bad_secret(&mut self, secret: &Ref, key: &str, error: &crate::tls::Error) {
+        self.once(secret, &format!("data[{key:?}]"), error.to_string());
+    }
+
+    /// Of all who use a Secret the first says what is wrong with it.
+    fn once(&mut self, secret: &Ref, path: &str, message: String) {
+        if !self.0.iter().any(|p| p.object == *secret && p.reason == "BadSecret") {
+            self.say(secret, path, (Severity::Error, "BadSecret"), message, None);
+        }
+    }
+
+    pub(crate) fn unusable_secret(&mut self, object: &Ref, path: &str, secret: &Ref) {
+        // The fallback certificate has no user but itself.
+        if object == secret {
+            return;
+        }
+        let message =
+            format!("the Secret {}/{} cannot be used: no TLS by it", secret.namespace, secret.name);
+        self.say(object, path, (Severity::Warning, "BadSecret"), message, None);
+    }
+
+    pub(crate) fn no_certificate(&mut self, object: &Ref, path: &str) {
+        let message = "it names no certificate: no TLS for it".to_owned();
+        let help = "write tlsSecret: {name: …}";
+        self.say(object, path, (Severity::Error, "NoCertificate"), message, help);
+    }
+
+    pub(crate) fn context_for_other_hosts(&mut self, object: &Ref, name: &str, hostname: &str) {
+        let message = format!("the `hosts` of the TLSContext `{name}` lack {hostname:?}");
+        self.say(object, "spec.tlsContext", (Severity::Warning, "Conflict"), message, None);
+    }
+
+    pub(crate) fn context_unusable(&mut self, object: &Ref, path: &str, name: &str) {
+        let message = format!("the TLSContext `{name}` cannot be used: no TLS by it");
+        self.say(object, path, (Severity::Warning, "BadTLSContext"), message, None);
+    }
+
+    pub(crate) fn context_unusable_for_upstream(&mut self, object: &Ref, name: &str) {
+        let message =
+            format!("the TLSContext `{name}` cannot be used: requests to this upstream get 503");
+        self.say(object, "spec.tls", (Severity::Warning, "BadTLSContext"), message, None);
+    }
+
+    pub(crate) fn server_name_taken(&mut self, object: &Ref, name: &str, other: &Ref) {
+        let message = format!(
+            "TLS for {name:?} is already terminated for {other}, with another configuration: \
+             no TLS for it"
+        );
+        let help = "give both Hosts one certificate and one TLSContext";
+        self.say(object, "spec.hostname", (Severity::Error, "ServerNameTaken"), message, help);
+    }
+
+    pub(crate) fn needs_too(&mut self, object: &Ref, path: &str, one: &str, other: &str) {
+        let message = format!("`{one}` needs `{other}` too");
+        self.say(object, path, (Severity::Error, "MissingField"), message, None);
+    }
+
+    pub(crate) fn bad_tls_file(
         &mut self,
         object: &Ref,
         path: &str,
-        namespace: &str,
-        name: &str,
-        key: &str,
+        file: &str,
+        error: &dyn fmt::Display,
     ) {
-        let message = format!("the Secret {namespace}/{name} has no `{key}`");
-        self.say(object, path, (Severity::Error, "BadSecret"), message, None);
+        let message = format!("{file}: {error}");
+        self.say(object, path, (Severity::Error, Self::BAD_FILE), message, None);
+    }
+
+    /// The reason of a certificate or key file that cannot be used.
+    pub const BAD_FILE: &str = "BadFile";
+
+    pub(crate) fn bad_tls_value(&mut self, object: &Ref, path: &str, error: &crate::tls::Error) {
+        self.say(object, path, (Severity::Error, "BadValue"), error.to_string(), None);
+    }
+
+    pub(crate) fn old_tls_version(&mut self, object: &Ref, path: &str, version: &str) {
+        let message = format!("{version} is not spoken: no version is left");
+        let help = "TLS is spoken from v1.2 to v1.3";
+        self.say(object, path, (Severity::Error, "BadValue"), message, help);
+    }
+
+    pub(crate) fn tls_version_raised(&mut self, object: &Ref, path: &str, version: &str) {
+        let message = format!("{version} is not spoken: v1.2 is the least");
+        self.say(object, path, (Severity::Warning, "NoEffect"), message, None);
+    }
+
+    pub(crate) fn unknown_tls_names(
+        &mut self,
+        object: &Ref,
+        path: &str,
+        unknown: &[Box<str>],
+        known: &str,
+    ) {
+        let message = format!("not offered here, ignored: {}", unknown.join(", "));
+        self.say(object, path, (Severity::Warning, "NoEffect"), message, None);
+        self.advise(format!("there are {known}"));
+    }
+
+    pub(crate) fn http2_not_offered(&mut self, object: &Ref, path: &str) {
+        let message = "h2 is not offered to HTTP clients: HTTP/2 is accepted, not served yet";
+        self.say(object, path, (Severity::Warning, "NotServedYet"), message.into(), None);
     }
 
     // Listeners.

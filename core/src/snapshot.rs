@@ -17,7 +17,11 @@ pub struct Snapshot {
     /// Written, but refused, and no earlier version of them serves. A guard among them has to fail
     /// closed.
     refused: Arc<BTreeMap<Ref, Arc<Meta>>>,
+    files: Arc<BTreeMap<Arc<str>, File>>,
 }
+
+/// What is in a file that an object names, or why that is not known.
+pub type File = Result<Arc<[u8]>, Arc<str>>;
 
 /// What the process was told about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +121,22 @@ impl Snapshot {
     pub fn refused_of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Meta>> {
         let first = Ref::new(kind, "", "");
         self.refused.range(first..).take_while(move |(name, _)| name.kind == kind).map(|(_, m)| m)
+    }
+
+    /// A file that an object names, by the path as written; `None` where nobody looked.
+    pub fn file(&self, path: &str) -> Option<&File> {
+        self.files.get(path)
+    }
+
+    /// Replaces the files: see [`crate::resolve::files`] for those that are looked at.
+    pub fn set_files(&mut self, files: BTreeMap<Arc<str>, File>) {
+        if *self.files != files {
+            self.files = Arc::new(files);
+        }
+    }
+
+    pub fn files(&self) -> &BTreeMap<Arc<str>, File> {
+        &self.files
     }
 
     pub fn len(&self) -> usize {

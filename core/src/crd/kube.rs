@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::decode::{At, Context, Decode, record};
 use super::node::{Node, Value};
@@ -151,7 +152,7 @@ pub struct Secret {
 
 /// Bytes that no debug output shows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretBytes(pub Box<[u8]>);
+pub struct SecretBytes(pub Arc<[u8]>);
 
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

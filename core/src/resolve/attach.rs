@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which groups a Host serves, which Hosts a Listener binds, and why something ends up nowhere.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -12,10 +12,11 @@ use crate::tls;
 
 use super::group::Built;
 use super::host::{Apart, Host};
-use super::hostglob;
 use super::listener::Listener;
 use super::mapping::Hostname;
 use super::tcp_mapping;
+use super::tls::HostTls;
+use super::{guard, hostglob};
 
 /// Groups in decision order, found by what a Host can take.
 pub(crate) struct Directory<'a> {
@@ -124,11 +125,12 @@ pub(crate) fn listeners(
     virtual_hosts: &[Arc<VirtualHost>],
     strict: bool,
     tcp: &[tcp_mapping::Group],
-    termination: &dyn Fn(&str) -> Option<Arc<tls::Server>>,
+    termination: &mut dyn FnMut(&str) -> Option<Arc<tls::Server>>,
     problems: &mut Problems,
 ) -> Vec<ir::Listener> {
     let mut bound = vec![false; hosts.len()];
     let mut losers: Vec<(usize, usize)> = Vec::new();
+    let mut outshone: BTreeMap<usize, usize> = BTreeMap::new();
     let mut served = Vec::with_capacity(listeners.len());
     for listener in listeners {
         let mut winners: HashMap<&str, usize, RandomState> = HashMap::default();
@@ -160,11 +162,30 @@ pub(crate) fn listeners(
             winners.clear();
         }
         let tunnels = tunnels(listener, &here, termination, problems);
-        let mut chosen: Vec<&Arc<VirtualHost>> =
-            winners.into_values().map(|at| &virtual_hosts[at]).collect();
-        chosen.sort_by(|a, b| {
-            hostglob::specificity(&a.domain).cmp(&hostglob::specificity(&b.domain))
-        });
+        let mut chosen: Vec<usize> = winners.into_values().collect();
+        chosen.sort_by_cached_key(|at| hostglob::specificity(&hosts[*at].hostname));
+        let mut chosen_hosts: Vec<Arc<VirtualHost>> =
+            chosen.iter().map(|at| Arc::clone(&virtual_hosts[*at])).collect();
+        let mut chains = tunnels.chains;
+        if listener.has(Protocol::Tls) {
+            let of_hosts = Chains::of(&chosen, hosts);
+            for (loser, _) in &of_hosts.losers {
+                // Another configuration would let in whom its own keeps out.
+                if let (true, Some(object)) =
+                    (hosts[*loser].tls.asks_clients(), &hosts[*loser].object)
+                    && let Some(at) = chosen.iter().position(|at| at == loser)
+                {
+                    Arc::make_mut(&mut chosen_hosts[at]).refusal = Some(guard::refusal(object));
+                }
+            }
+            outshone.extend(of_hosts.losers);
+            chains.extend(of_hosts.chains);
+            chains.sort_by(|a, b| {
+                hostglob::specificity(&a.server_name).cmp(&hostglob::specificity(&b.server_name))
+            });
+            // Emissary: a TCPMapping comes before a Host of its name.
+            chains.dedup_by(|later, first| later.server_name == first.server_name);
+        }
         served.push(ir::Listener {
             object: listener.object.clone(),
             address: listener.address,
@@ -172,9 +193,9 @@ pub(crate) fn listeners(
             stack: listener.stack.clone(),
             security: listener.security,
             l7_depth: listener.l7_depth,
-            tls: tunnels.chains,
+            tls: chains,
             tcp: tunnels.cleartext,
-            virtual_hosts: chosen.into_iter().cloned().collect(),
+            virtual_hosts: chosen_hosts,
         });
     }
     losers.sort_unstable();
@@ -182,6 +203,13 @@ pub(crate) fn listeners(
     for (loser, winner) in losers {
         if let (Some(object), Some(other)) = (&hosts[loser].object, &hosts[winner].object) {
             problems.hostname_taken(object, &hosts[loser].hostname, other);
+        }
+    }
+    for (loser, winner) in outshone {
+        let (loser, winner) = (&hosts[loser], &hosts[winner]);
+        let objects = (&loser.object, &winner.object);
+        if let (true, (Some(object), Some(other))) = (loser.tls.is_terminated(), objects) {
+            problems.server_name_taken(object, server_name(&loser.hostname), other);
         }
     }
     for (host, _) in hosts.iter().zip(bound).filter(|(_, bound)| !bound && !listeners.is_empty()) {
@@ -196,14 +224,13 @@ pub(crate) fn listeners(
 #[derive(Default)]
 struct Tunnels {
     cleartext: Option<Arc<TcpRoute>>,
-    /// Most specific server name first.
     chains: Vec<Arc<TlsChain>>,
 }
 
 fn tunnels(
     listener: &Listener,
     groups: &[&tcp_mapping::Group],
-    termination: &dyn Fn(&str) -> Option<Arc<tls::Server>>,
+    termination: &mut dyn FnMut(&str) -> Option<Arc<tls::Server>>,
     problems: &mut Problems,
 ) -> Tunnels {
     let mut tunnels = Tunnels::default();
@@ -234,10 +261,51 @@ fn tunnels(
             tcp: Some(Arc::clone(&group.route)),
         }));
     }
-    tunnels.chains.sort_by(|a, b| {
-        hostglob::specificity(&a.server_name).cmp(&hostglob::specificity(&b.server_name))
-    });
     tunnels
+}
+
+/// What becomes of TLS by server name.
+struct Chains {
+    chains: Vec<Arc<TlsChain>>,
+    /// Hosts whose server name another Host has with another configuration, and that Host.
+    losers: Vec<(usize, usize)>,
+}
+
+impl Chains {
+    /// The chains of some Hosts, which are given by their places. Hosts that differ by their port
+    /// only share a server name, and therefore its TLS: who has one comes before who has none, and
+    /// then the oldest.
+    fn of(places: &[usize], hosts: &[Host]) -> Self {
+        let mut winners: HashMap<&str, usize, RandomState> = HashMap::default();
+        let mut losers = Vec::new();
+        let rank = |at: usize| (!hosts[at].tls.is_terminated(), age(&hosts[at]));
+        for &at in places.iter().filter(|at| hosts[**at].tls != HostTls::None) {
+            let winner = winners.entry(server_name(&hosts[at].hostname)).or_insert(at);
+            if *winner == at || hosts[*winner].tls == hosts[at].tls {
+                continue;
+            }
+            let (first, second) =
+                if rank(at) < rank(*winner) { (at, *winner) } else { (*winner, at) };
+            *winner = first;
+            losers.push((second, first));
+        }
+        let chain = |(name, at): (&str, usize)| TlsChain {
+            server_name: name.into(),
+            object: hosts[at].object.clone(),
+            termination: hosts[at].tls.http().cloned(),
+            tcp: None,
+        };
+        Self { chains: winners.into_iter().map(|named| Arc::new(chain(named))).collect(), losers }
+    }
+}
+
+/// A hostname without its port: a server name has none.
+pub(crate) fn server_name(hostname: &str) -> &str {
+    let is_port = |port: &str| port == "*" || port.bytes().all(|b| b.is_ascii_digit());
+    match hostname.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => hostname,
+    }
 }
 
 /// The oldest is the least: creation, then namespace and name.

@@ -20,8 +20,8 @@ pub(crate) struct Facts {
     pub(crate) defaults: Defaults,
     /// Resolver objects by name; Emissary does not tell namespaces apart.
     pub(crate) resolvers: BTreeMap<Arc<str>, Resolver>,
-    /// Names of TLSContexts; Emissary does not tell namespaces apart.
-    pub(crate) tls_contexts: BTreeSet<Arc<str>>,
+    /// Names and namespaces of TLSContexts.
+    pub(crate) tls_contexts: BTreeSet<(Arc<str>, Arc<str>)>,
     /// `matchLabels` of every Host that has a selector.
     pub(crate) host_selectors: Vec<BTreeMap<String, String>>,
 }
@@ -90,8 +90,13 @@ impl Facts {
         self.resolvers.get(name).copied().or(built_in)
     }
 
-    /// A name may carry its namespace (`name.namespace`).
-    pub(crate) fn has_tls_context(&self, name: &str) -> bool {
-        self.tls_contexts.contains(name)
+    /// Namespace and name of the TLSContext that an object means: see
+    /// [`super::tls::Contexts::find`].
+    pub(crate) fn tls_context(&self, name: &str, own: &str) -> Option<(Arc<str>, Arc<str>)> {
+        let first = (Arc::from(name), Arc::from(""));
+        let mut of_name = self.tls_contexts.range(first..).take_while(|(n, _)| &**n == name);
+        let mut others = of_name.clone();
+        let found = of_name.find(|(_, namespace)| &**namespace == own).or_else(|| others.next());
+        found.map(|(name, namespace)| (Arc::clone(namespace), Arc::clone(name)))
     }
 }

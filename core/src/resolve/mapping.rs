@@ -23,6 +23,7 @@ use crate::problem::Problems;
 use super::balance::{self, Balancing};
 use super::facts::{Defaults, Facts, Resolver};
 use super::service::{self, Naming, Qualify, Service};
+use super::tls::Origination;
 use super::unenforced;
 
 /// ACME's HTTP-01 challenges: always routed, so that certificates can be had at all. Emissary: a
@@ -133,7 +134,9 @@ pub(crate) struct Upstream {
     /// Namespace for short names.
     pub(crate) namespace: Arc<str>,
     pub(crate) lookup: Lookup,
+    /// What carries requests; TLS without its configuration, which `tls` leads to.
     pub(crate) transport: Transport,
+    pub(crate) tls: Option<Origination>,
     pub(crate) balancer: Balancer,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
@@ -623,6 +626,12 @@ impl Context<'_> {
         let (mapping, defaults) = (self.mapping, &self.facts.defaults);
         let tls = self.tls(&service);
         let originates = tls.is_some();
+        let origination = tls.as_ref().map(|tls| Origination {
+            context: tls.clone(),
+            sni: mapping.host_rewrite.as_deref().and_then(server_name),
+        });
+        let tls = tls.map(|context| context.map(|(_, name)| name));
+        let tls = tls.as_ref().map(|name| name.as_deref().unwrap_or_default());
         let transport = match (originates, mapping.grpc.unwrap_or(false)) {
             (true, _) => Transport::Tls(None),
             (false, true) => Transport::Http2,
@@ -657,6 +666,7 @@ impl Context<'_> {
             }),
             lookup,
             transport,
+            tls: origination,
             balancer,
             connect_timeout,
             idle_timeout: pick(mapping.cluster_idle_timeout_ms, defaults.cluster_idle_timeout_ms),
@@ -670,24 +680,25 @@ impl Context<'_> {
             respect_ttl,
             logical,
         };
-        upstream.name = self.cluster_name(&upstream, &service, tls.as_deref(), shadow).into();
+        upstream.name = self.cluster_name(&upstream, &service, tls, shadow).into();
         upstream
     }
 
-    /// `Some` where TLS is originated, with the name of the TLSContext if one was named.
-    fn tls(&mut self, service: &Service) -> Option<String> {
+    /// `Some` where TLS is originated, with the TLSContext if one was named.
+    fn tls(&mut self, service: &Service) -> Option<Option<(Arc<str>, Arc<str>)>> {
         let context = match self.mapping.tls.as_deref() {
             None | Some("" | "false") => None,
-            Some("true") => Some(String::new()),
+            Some("true") => Some(None),
             Some(name) => {
-                if !self.facts.has_tls_context(name) {
+                let context = self.facts.tls_context(name, &self.object.namespace);
+                if context.is_none() {
                     self.problems.unknown_tls_context(self.object, "spec.tls", name);
                     self.refused = true;
                 }
-                Some(name.to_owned())
+                Some(context)
             }
         };
-        let originates = match (service.tls(), &context) {
+        match (service.tls(), &context) {
             (Some(true), _) => Some(context.unwrap_or_default()),
             (Some(false), Some(_)) if service.scheme.is_some() => {
                 self.problems.tls_beats_http(self.object, &self.mapping.service);
@@ -699,11 +710,7 @@ impl Context<'_> {
                 self.problems.unknown_scheme(self.object, &self.mapping.service, scheme);
                 context
             }
-        };
-        if originates.is_some() {
-            self.problems.not_enforced_yet(self.object, "spec.service", "TLS towards the upstream");
         }
-        originates
     }
 
     /// Emissary's name, and after it whatever else is not the default, so that equal names mean
@@ -1013,6 +1020,12 @@ fn stats_name(mapping: &crd::Mapping, defaults: &Defaults, service: &Service) ->
 /// A host name in lower case without its trailing dot, as requests are compared.
 pub(crate) fn one_spelling(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+/// What of a rewritten host can be sent as a server name: as it is, without its port.
+fn server_name(host: &str) -> Option<Box<str>> {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    crate::tls::is_server_name(name).then(|| name.into())
 }
 
 /// Zero switches off.

@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use crate::crd::{self, Object};
 use crate::ir::{Cluster, Refusal, Settings, VirtualHost};
 use crate::problem::Problems;
+use crate::tls::{Client, Shared};
 
 use super::endpoints::NoSuchPort;
 use super::facts::Facts;
@@ -22,6 +23,7 @@ use super::ingress::Expanded;
 use super::mapping::{Labels, Mapping, Upstream};
 use super::service;
 use super::tcp_mapping::TcpMapping;
+use super::tls::{Contexts, Unusable};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -51,6 +53,9 @@ pub struct Memo {
     disputed: HashSet<Arc<str>, RandomState>,
     /// Services and their endpoints, as last seen.
     pub(super) services: Vec<Arc<Object>>,
+    /// TLSContexts as last read.
+    pub(super) contexts: Contexts,
+    pub(super) tls: Shared,
     pub(super) clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     pub(super) sources: Map<Arc<str>, Source>,
     pub(super) virtual_hosts: Map<Arc<str>, Vec<(Host, Arc<VirtualHost>)>>,
@@ -95,6 +100,8 @@ pub(super) struct Source {
     pub(super) upstream: Arc<Upstream>,
     pub(super) inputs: Vec<Arc<Object>>,
     pub(super) missing: Option<NoSuchPort>,
+    /// Where TLS is originated.
+    pub(super) client: Option<Result<Arc<Client>, Unusable>>,
 }
 
 /// A group with all who wanted to be in it, in load order.
@@ -137,6 +144,7 @@ impl Memo {
                     settings: self.settings.take(),
                     ingresses: std::mem::take(&mut self.ingresses),
                     services: std::mem::take(&mut self.services),
+                    tls: std::mem::take(&mut self.tls),
                     ..Self::default()
                 };
                 Arc::clone(self.facts.insert(Arc::new(facts)))
@@ -296,10 +304,12 @@ impl Memo {
         claimants.map(|claimant| final_name(&claimant.upstream, &self.disputed)).collect()
     }
 
-    /// Says of each cluster whose Service lacks its port so, on the first Mapping that forwards to
-    /// it.
-    pub(super) fn report_missing_ports(&self, problems: &mut Problems) {
-        let missing = self.sources.iter().filter(|(_, source)| source.missing.is_some());
+    /// Says of each cluster whose Service lacks its port, or whose TLSContext cannot be used, so:
+    /// on the first Mapping that forwards to it.
+    pub(super) fn report_missing(&self, problems: &mut Problems) {
+        let lacks =
+            |source: &Source| source.missing.is_some() || matches!(source.client, Some(Err(_)));
+        let missing = self.sources.iter().filter(|(_, source)| lacks(source));
         let mut missing: Map<&Arc<str>, &Source> = missing.collect();
         if missing.is_empty() {
             return;
@@ -308,8 +318,13 @@ impl Memo {
         let tcp = self.loaded_tcp.iter().map(|m| (&m.object, &m.upstream));
         for (object, upstream) in http.chain(tcp) {
             let source = missing.remove(&final_name(upstream, &self.disputed));
-            if let Some(Source { upstream, missing: Some(port), .. }) = source {
+            let Some(Source { upstream, missing: port, client, .. }) = source else { continue };
+            if let Some(port) = port {
                 problems.no_such_port(object, &upstream.host, port.port, &port.ports);
+            }
+            if let (Some(Err(_)), Some(tls)) = (client, &upstream.tls) {
+                let name = tls.context.as_ref().map_or("", |(_, name)| name);
+                problems.context_unusable_for_upstream(object, name);
             }
         }
     }

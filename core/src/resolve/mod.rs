@@ -23,6 +23,7 @@ mod probe;
 mod secret;
 mod service;
 mod tcp_mapping;
+mod tls;
 mod unenforced;
 mod weight;
 
@@ -31,10 +32,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use memo::Memo;
+pub use tls::files;
 
 use crate::crd::{Meta, Spec};
 use crate::ir::{self, Ir, VirtualHost};
-use crate::name::{Kind, Ref};
+use crate::name::Kind;
 use crate::problem::Problems;
 use crate::snapshot::{ServiceResolution, Snapshot};
 
@@ -45,6 +47,7 @@ use host::Host;
 use listener::Listener;
 use mapping::{Labels, Lookup};
 use memo::{Resolved, Round, Source, Touched};
+use tls::{Contexts, Unusable};
 
 /// The certificate that serves when there is no Host.
 const FALLBACK_CERTIFICATE: &str = "fallback-self-signed-cert";
@@ -65,7 +68,12 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
     let mut problems = std::mem::take(&mut module.problems);
     let services = Services::of(snapshot, in_scope);
     let ingresses = expand(snapshot, in_scope, &services, memo);
-    let hosts = hosts(snapshot, ours, &ingresses, &mut problems);
+    let mut shared = std::mem::take(&mut memo.tls);
+    let dotted = !module.plain_secret_names;
+    let contexts = Contexts::of(snapshot, ours, dotted, &mut shared, &mut problems);
+    let mut cx = tls::Cx { snapshot, contexts: &contexts, dotted, shared: &mut shared };
+    let hosts = hosts(snapshot, ours, &ingresses, &mut cx, &mut problems);
+    memo.tls = shared;
     let guards = guard::resolve(snapshot, ours, module.ip_rules.as_ref(), &mut problems);
 
     let facts = facts(snapshot, ours, std::mem::take(&mut module.defaults), &hosts, &mut problems);
@@ -93,15 +101,19 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
     problems.extend(probe::resolve(&module.probes, settings, &facts, &mut round));
     let touched = round.finish(guards.auth.as_ref());
 
-    let clusters = clusters(touched, &services, snapshot, memo, &mut problems);
+    let clusters = clusters(touched, &services, contexts, snapshot, memo, &mut problems);
     for built in memo.order() {
         problems.0.extend_from_slice(&built.problems.0);
     }
     let virtual_hosts = virtual_hosts(snapshot, &hosts, memo, &mut problems);
     let cluster = |upstream: &Arc<mapping::Upstream>| memo.cluster_name(upstream);
     let tcp = tcp_mapping::group(memo.tcp_mappings(), settings, cluster, &mut problems);
-    let listeners = listeners(snapshot, ours, &hosts, &virtual_hosts, &tcp, &mut problems);
+    let (contexts, shared) = (&memo.contexts, &mut memo.tls);
+    let mut termination = |host: &str| contexts.terminate_tcp(host, &hosts, shared);
+    let listeners =
+        listeners(snapshot, ours, &hosts, &virtual_hosts, &tcp, &mut termination, &mut problems);
     observers::resolve(snapshot, ours, &mut problems);
+    memo.tls.sweep();
 
     let settings = match &memo.settings {
         Some(known) if **known == module.settings => Arc::clone(known),
@@ -162,6 +174,7 @@ fn hosts(
     snapshot: &Snapshot,
     ours: impl Fn(&Meta) -> bool,
     ingresses: &Ingresses,
+    cx: &mut tls::Cx<'_>,
     problems: &mut Problems,
 ) -> Vec<Host> {
     let mut written = snapshot.refused_of_kind(Kind::Host).any(|meta| ours(meta));
@@ -169,20 +182,19 @@ fn hosts(
     for object in snapshot.of_kind(Kind::Host).filter(|o| ours(&o.meta)) {
         written = true;
         if let Spec::Host(spec) = &object.spec {
-            hosts.extend(host::resolve(&object.meta, spec, snapshot, problems));
+            hosts.extend(host::resolve(&object.meta, spec, cx, problems));
         }
     }
     for (object, expanded) in ingresses {
         written |= !expanded.hosts.is_empty();
         for spec in &expanded.hosts {
-            hosts.extend(host::resolve(&object.meta, spec, snapshot, problems));
+            hosts.extend(host::resolve(&object.meta, spec, cx, problems));
         }
     }
     // A Host that was written but is refused does not open everything.
     if !written {
         let namespace = &snapshot.settings.namespace;
-        let name = Ref::new(Kind::Secret, Arc::clone(namespace), FALLBACK_CERTIFICATE);
-        hosts.push(Host::built_in(namespace, snapshot.object(&name).is_some()));
+        hosts.push(Host::built_in(namespace, cx.fallback(FALLBACK_CERTIFICATE, problems)));
     }
     hosts
 }
@@ -215,8 +227,7 @@ fn facts(
             facts.resolvers.entry(Arc::clone(object.meta.name())).or_insert(resolver);
         }
     }
-    let contexts = snapshot.of_kind(Kind::TLSContext).filter(|o| ours(&o.meta));
-    facts.tls_contexts.extend(contexts.map(|o| Arc::clone(o.meta.name())));
+    facts.tls_contexts = tls::names(snapshot, &ours);
     // A resolver that the Module names and nobody knows would refuse every Mapping: it is told
     // once and not used.
     if let Some(name) = facts.defaults.resolver.clone()
@@ -235,17 +246,17 @@ fn facts(
 fn clusters(
     touched: Touched,
     services: &Services<'_>,
+    contexts: Contexts,
     snapshot: &Snapshot,
     memo: &mut Memo,
     problems: &mut Problems,
 ) -> BTreeMap<Arc<str>, Arc<ir::Cluster>> {
+    let others_changed = services_changed(snapshot, memo) | (memo.contexts != contexts);
+    memo.contexts = contexts;
     let touched = match touched {
-        Touched::Names(names) if !services_changed(snapshot, memo) => names,
+        Touched::Names(names) if !others_changed => names,
         // Names that are gone are looked at too.
-        _ => {
-            services_changed(snapshot, memo);
-            memo.cluster_names().into_iter().chain(memo.sources.keys().cloned()).collect()
-        }
+        _ => memo.cluster_names().into_iter().chain(memo.sources.keys().cloned()).collect(),
     };
     for name in touched {
         let Some(upstream) = memo.upstream(&name).cloned() else {
@@ -254,8 +265,10 @@ fn clusters(
             continue;
         };
         let inputs = services.inputs(&upstream);
+        let client = upstream.tls.as_ref().map(|tls| memo.contexts.originate(tls, &mut memo.tls));
         let same = |known: &Source| {
             known.upstream == upstream
+                && known.client == client
                 && known.inputs.len() == inputs.len()
                 && known.inputs.iter().zip(inputs).all(|(a, b)| Arc::ptr_eq(a, b))
         };
@@ -263,14 +276,14 @@ fn clusters(
             continue;
         }
         let (source, missing) = services.source(&upstream);
-        let cluster = cluster(&name, &upstream, source);
+        let cluster = cluster(&name, &upstream, source, client.as_ref());
         if memo.clusters.get(&name).is_none_or(|known| **known != cluster) {
             memo.clusters.insert(Arc::clone(&name), Arc::new(cluster));
         }
         let inputs = inputs.iter().map(|object| Arc::clone(object)).collect();
-        memo.sources.insert(name, Source { upstream, inputs, missing });
+        memo.sources.insert(name, Source { upstream, inputs, missing, client });
     }
-    memo.report_missing_ports(problems);
+    memo.report_missing(problems);
     memo.clusters.clone()
 }
 
@@ -291,13 +304,17 @@ fn cluster(
     name: &Arc<str>,
     upstream: &mapping::Upstream,
     source: ir::EndpointSource,
+    client: Option<&Result<Arc<crate::tls::Client>, Unusable>>,
 ) -> ir::Cluster {
     ir::Cluster {
         name: Arc::clone(name),
         stats_name: Arc::clone(&upstream.stats_name),
         source,
         host: Arc::clone(&upstream.host),
-        transport: upstream.transport.clone(),
+        transport: match client {
+            Some(client) => ir::Transport::Tls(client.clone().ok()),
+            None => upstream.transport.clone(),
+        },
         balancer: upstream.balancer,
         connect_timeout: upstream.connect_timeout,
         idle_timeout: upstream.idle_timeout,
@@ -361,6 +378,7 @@ fn listeners(
     hosts: &[Host],
     virtual_hosts: &[Arc<VirtualHost>],
     tcp: &[tcp_mapping::Group],
+    termination: &mut dyn FnMut(&str) -> Option<Arc<crate::tls::Server>>,
     problems: &mut Problems,
 ) -> Vec<ir::Listener> {
     let settings = &snapshot.settings;
@@ -395,7 +413,7 @@ fn listeners(
         }
     }
     let strict = settings.strict_selectors;
-    attach::listeners(&accepted, hosts, virtual_hosts, strict, tcp, &|_| None, problems)
+    attach::listeners(&accepted, hosts, virtual_hosts, strict, tcp, termination, problems)
 }
 
 /// Where probes lead: an admin server that listens everywhere is reached by loopback.

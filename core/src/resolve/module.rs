@@ -24,6 +24,8 @@ const AT: &str = "spec.config.";
 pub(crate) struct Resolved {
     pub(crate) settings: Settings,
     pub(crate) defaults: Defaults,
+    /// `defaults.tls_secret_namespacing` is false: dots are part of a Secret's name.
+    pub(crate) plain_secret_names: bool,
     pub(crate) probes: Probes,
     /// The Module has IP rules, which cannot be enforced yet.
     pub(crate) ip_rules: Option<Ref>,
@@ -64,6 +66,8 @@ fn read(object: &Ref, module: &Module, resolved: &mut Resolved) {
     let problems = &mut resolved.problems;
     resolved.settings = settings(object, config, problems);
     resolved.defaults = defaults(object, config, problems);
+    let dotted = config.defaults.as_ref().and_then(|d| d.tls_secret_namespacing);
+    resolved.plain_secret_names = dotted == Some(false);
     resolved.probes = probes(config);
     not_enforced(object, config, problems);
 

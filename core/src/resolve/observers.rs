@@ -5,12 +5,11 @@
 use std::collections::HashMap;
 
 use crate::crd::services::{AuthProto, ProtocolVersion, TracingDriver};
-use crate::crd::{Meta, Object, Spec, TLSContext};
+use crate::crd::{Meta, Object, Spec};
 use crate::name::{Kind, Ref};
 use crate::problem::Problems;
 use crate::snapshot::Snapshot;
 
-use super::secret;
 use super::service::Service;
 
 pub(crate) fn resolve(snapshot: &Snapshot, ours: impl Fn(&Meta) -> bool, problems: &mut Problems) {
@@ -34,8 +33,6 @@ pub(crate) fn resolve(snapshot: &Snapshot, ours: impl Fn(&Meta) -> bool, problem
     }
     let mut names: HashMap<&str, &Ref> = HashMap::new();
     for object in snapshot.of_kind(Kind::TLSContext).filter(|o| ours(&o.meta)) {
-        let Spec::TLSContext(context) = &object.spec else { continue };
-        tls_context(&object.meta, context, snapshot, problems);
         match names.get(&**object.meta.name()) {
             Some(other) => problems.context_name_taken(&object.meta.object, other),
             None => {
@@ -91,24 +88,4 @@ fn upstream(object: &Ref, path: &str, text: &str, problems: &mut Problems) {
     if let Err(error) = Service::parse(text) {
         problems.bad_service(object, path, text, &error);
     }
-}
-
-fn tls_context(meta: &Meta, context: &TLSContext, snapshot: &Snapshot, problems: &mut Problems) {
-    let object = &meta.object;
-    let dotted = context.secret_namespacing.unwrap_or(true);
-    for (name, path, purpose) in [
-        (&context.secret, "spec.secret", secret::Use::Certificate),
-        (&context.ca_secret, "spec.ca_secret", secret::Use::Authorities),
-        (&context.crl_secret, "spec.crl_secret", secret::Use::Revocations),
-    ] {
-        let Some(name) = name.as_deref().filter(|n| !n.is_empty()) else { continue };
-        let at = secret::Reference { name, namespace: None, own: &object.namespace, dotted };
-        secret::check(snapshot, &at, purpose, object, path, problems);
-    }
-    if let (Some(min), Some(max)) = (context.min_tls_version, context.max_tls_version)
-        && min > max
-    {
-        problems.tls_versions(object, "spec.min_tls_version", min.as_str(), max.as_str());
-    }
-    problems.not_served_yet(object, "", "TLSContext");
 }

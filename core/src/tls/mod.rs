@@ -25,7 +25,6 @@ mod verify;
 
 pub use error::Error;
 pub use parameters::{Names, curve_names, suite_names};
-#[allow(unused_imports)]
 pub(crate) use shared::Shared;
 pub use shared::Tickets;
 
@@ -64,6 +63,9 @@ pub struct ClientSpec {
     /// Whom we believe; `None`: anybody (Emissary verifies nothing unless the context says so).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Pem>,
+    /// Revocation lists of the authorities; as [`ClientPolicy::revocations`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<Pem>,
     /// Server name to send; `None`: the upstream's host name if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<Box<str>>,
@@ -106,6 +108,7 @@ pub struct ClientPolicy {
     pub authorities: Pem,
     /// `cert_required`: no certificate, no handshake.
     pub required: bool,
+    /// Every authority of a chain must have a list here, and one that has expired counts as none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocations: Option<Pem>,
 }
@@ -157,10 +160,10 @@ impl Client {
     /// # Errors
     /// As [`Server::new`], or `sni` is no host name.
     pub fn new(spec: ClientSpec) -> Result<Self, Error> {
-        if let Some(name) = &spec.sni {
-            DnsName::try_from(&**name).map_err(|_| Error::ServerName(name.clone()))?;
+        if let Some(name) = spec.sni.as_ref().filter(|name| !is_server_name(name)) {
+            return Err(Error::ServerName(name.clone()));
         }
-        let verifier = verify::of_upstreams(spec.authorities.as_ref(), spec.checks_name)?;
+        let verifier = verify::of_upstreams(&spec)?;
         let builder = rustls::ClientConfig::builder_with_provider(spec.parameters.provider()?)
             .with_protocol_versions(&spec.parameters.versions()?)
             .map_err(|_| Error::NoSuites)?
@@ -178,11 +181,22 @@ impl Client {
 }
 
 fn protocols(names: &[Box<str>]) -> Result<Vec<Vec<u8>>, Error> {
+    check_protocols(names)?;
+    Ok(names.iter().map(|name| name.as_bytes().to_vec()).collect())
+}
+
+/// RFC 7301 §3.1.
+///
+/// # Errors
+/// One of them cannot be written.
+pub(crate) fn check_protocols(names: &[Box<str>]) -> Result<(), Error> {
     let fits = |name: &Box<str>| (1..=255).contains(&name.len());
-    match names.iter().all(fits) {
-        true => Ok(names.iter().map(|name| name.as_bytes().to_vec()).collect()),
-        false => Err(Error::Alpn),
-    }
+    if names.iter().all(fits) { Ok(()) } else { Err(Error::Alpn) }
+}
+
+/// Whether a text can be sent as a server name (RFC 6066 §3).
+pub(crate) fn is_server_name(text: &str) -> bool {
+    DnsName::try_from(text).is_ok()
 }
 
 impl PartialEq for Server {
@@ -251,4 +265,4 @@ impl Serialize for Pem {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -136,6 +136,16 @@ impl fmt::Display for Version {
 }
 
 impl Parameters {
+    /// # Errors
+    /// They leave nothing to speak.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let (versions, suites) = (self.versions()?, &self.provider()?.cipher_suites);
+        let spoken = |version: &&SupportedProtocolVersion| {
+            suites.iter().any(|suite| suite.version() == *version)
+        };
+        if versions.iter().any(spoken) { Ok(()) } else { Err(Error::NoSuites) }
+    }
+
     /// The versions that are spoken; at least one.
     pub(super) fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, Error> {
         let min = self.min_version.unwrap_or(Version::V1_2);

@@ -19,9 +19,9 @@ fn pem(text: &str) -> Pem {
 }
 
 /// A chain's PEM and its key's.
-struct Made {
-    chain: String,
-    key: String,
+pub(crate) struct Made {
+    pub(crate) chain: String,
+    pub(crate) key: String,
 }
 
 impl Made {
@@ -30,7 +30,7 @@ impl Made {
     }
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -46,7 +46,7 @@ fn issued(by: &Issuer<'_, KeyPair>, names: &[&str], serial: u64) -> Made {
     Made { chain: certificate.pem(), key: key.serialize_pem() }
 }
 
-fn self_signed(name: &str) -> Made {
+pub(crate) fn self_signed(name: &str) -> Made {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     // As `openssl req -x509` does.
@@ -55,7 +55,7 @@ fn self_signed(name: &str) -> Made {
     Made { chain: certificate.pem(), key: key.serialize_pem() }
 }
 
-fn revocations(by: &Issuer<'_, KeyPair>, serials: &[u64], until: i32) -> Pem {
+pub(crate) fn revocations(by: &Issuer<'_, KeyPair>, serials: &[u64], until: i32) -> Pem {
     let revoked = serials.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
         revocation_time: date_time_ymd(2020, 1, 1),
@@ -182,6 +182,13 @@ fn equal_specifications_are_one_configuration_while_used() {
     }
     let one = shared.client(&ClientSpec::default()).unwrap();
     assert!(Arc::ptr_eq(&one, &shared.client(&ClientSpec::default()).unwrap()));
+    for _ in 0..3 {
+        shared.sweep();
+    }
+    // Held by somebody, however long nobody asked.
+    assert!(Arc::ptr_eq(&first, &shared.server(&spec(made.identity())).unwrap()));
+    assert!(Arc::ptr_eq(&one, &shared.client(&ClientSpec::default()).unwrap()));
+    drop((first, one));
     for _ in 0..3 {
         shared.sweep();
     }
@@ -432,7 +439,8 @@ proptest! {
             revocations: Some(crl),
         };
         let _ = verify::of_clients(&policy);
-        let _ = verify::of_upstreams(Some(&chain), true);
+        let authorities = Some(chain.clone());
+        let _ = verify::of_upstreams(&ClientSpec { authorities, ..Default::default() });
         if let Ok(identity) = Identity::parse(chain, key) {
             let _ = Server::new(spec(identity), &mut Tickets::default());
         }

@@ -17,13 +17,14 @@ use rustls::{
 };
 
 use super::parameters::PROVIDER;
-use super::{ClientPolicy, Error, Pem, pem};
+use super::{ClientPolicy, ClientSpec, Error, Pem, pem};
 
 type Verdict<T> = Result<T, rustls::Error>;
 
 /// Trust anchors, and the certificates that they are made of.
 #[derive(Debug)]
 struct Authorities {
+    /// None where there are revocation lists: those hold for chains only.
     certificates: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
 }
@@ -49,7 +50,7 @@ impl Authorities {
 /// A verifier of clients' certificates. As with Envoy, where there are revocation lists every
 /// authority of a chain must have one, and one that has expired counts as none.
 pub(super) fn of_clients(policy: &ClientPolicy) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let authorities = Authorities::parse(&policy.authorities)?;
+    let mut authorities = Authorities::parse(&policy.authorities)?;
     let roots = Arc::clone(&authorities.roots);
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER));
     if !policy.required {
@@ -57,12 +58,16 @@ pub(super) fn of_clients(policy: &ClientPolicy) -> Result<Arc<dyn ClientCertVeri
     }
     if let Some(revocations) = &policy.revocations {
         builder = builder.with_crls(revocations.revocations()?).enforce_revocation_expiration();
+        authorities.certificates.clear();
     }
     let chains = builder.build().map_err(|_| Error::BadRevocations)?;
-    match policy.revocations {
-        Some(_) => Ok(chains),
-        None => Ok(Arc::new(Clients { authorities, chains })),
-    }
+    Ok(Arc::new(Clients { authorities, chains }))
+}
+
+/// # Errors
+/// None of them can be believed by: there is none, or one cannot be read.
+pub(super) fn check_authorities(pem: &Pem) -> Result<(), Error> {
+    Authorities::parse(pem).map(|_| ())
 }
 
 /// Clients by chain, or by being among the authorities.
@@ -118,17 +123,20 @@ impl ClientCertVerifier for Clients {
 
 /// A verifier of upstreams' certificates: anybody's without authorities; with them those of a
 /// chain, whose name is looked at only where `checks_name`.
-pub(super) fn of_upstreams(
-    authorities: Option<&Pem>,
-    checks_name: bool,
-) -> Result<Arc<dyn ServerCertVerifier>, Error> {
-    let algorithms = PROVIDER.signature_verification_algorithms;
-    let Some(authorities) = authorities else { return Ok(Arc::new(Anybody { algorithms })) };
-    let authorities = Authorities::parse(authorities)?;
+pub(super) fn of_upstreams(spec: &ClientSpec) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    let Some(authorities) = &spec.authorities else {
+        let algorithms = PROVIDER.signature_verification_algorithms;
+        return Ok(Arc::new(Anybody { algorithms }));
+    };
+    let mut authorities = Authorities::parse(authorities)?;
     let roots = Arc::clone(&authorities.roots);
-    let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER));
-    let chains = builder.build().map_err(|_| Error::NoCertificate)?;
-    Ok(Arc::new(Upstreams { authorities, chains, checks_name }))
+    let mut builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER));
+    if let Some(revocations) = &spec.revocations {
+        builder = builder.with_crls(revocations.revocations()?).enforce_revocation_expiration();
+        authorities.certificates.clear();
+    }
+    let chains = builder.build().map_err(|_| Error::BadRevocations)?;
+    Ok(Arc::new(Upstreams { authorities, chains, checks_name: spec.checks_name }))
 }
 
 /// Upstreams by chain, or by being among the authorities.

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used)]
 
-use super::super::tests::{
-    LISTENER, mapping, only, reasons, resolved, routes, settings, snapshot_of,
-};
+use super::super::tests::{LISTENER, mapping, only, resolved, routes, settings, snapshot_of};
 use super::super::{Memo, resolve};
 use crate::ir::InsecureAction;
-use crate::problem::Severity;
 use crate::snapshot::Settings;
 
-pub(super) fn host(name: &str, fields: &str) -> String {
+pub(crate) fn host(name: &str, fields: &str) -> String {
     format!(
         "apiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {{{fields}}}\n---\n"
     )
@@ -132,57 +129,6 @@ fn fields() {
     assert!(host.is_some());
     assert_eq!(only(&problems).reason, "NotServedYet");
     assert_eq!(one("acmeProvider: {authority: none}").1.len(), 0);
-}
-
-#[test]
-fn secrets_and_client_certificates() {
-    let host_with = |fields: &str, more: &str| {
-        let yaml = [LISTENER, &host("h", fields), &labelled("*", ""), more].concat();
-        let (ir, problems) = resolved(&yaml);
-        let refusal = ir.listeners[0].virtual_hosts[0].refusal.clone();
-        (refusal.map(|r| r.message.to_string()), problems)
-    };
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: other}\n\
-                  type: kubernetes.io/tls\nstringData: {tls.crt: c, tls.key: k}\n---\n";
-    // Without its Secret a Host goes on in cleartext.
-    let (refusal, problems) = host_with("tlsSecret: {name: s}", secret);
-    assert_eq!(refusal, None);
-    assert_eq!(
-        reasons(&problems),
-        [("h", Severity::Error, "UnknownSecret"), ("h", Severity::Warning, "NotEnforcedYet")]
-    );
-    for fields in ["tlsSecret: {name: s, namespace: other}", "tlsSecret: {name: s.other}"] {
-        let (_, problems) = host_with(fields, secret);
-        assert_eq!(only(&problems).reason, "NotEnforcedYet", "{fields}");
-    }
-    let bare = secret.replace(", tls.key: k", "");
-    let (_, problems) = host_with("tlsSecret: {name: s.other}", &bare);
-    assert!(problems.0[0].message.contains("`tls.key`"));
-
-    let message = "the h.default.1 Host is misconfigured; see the logs for more information";
-    for fields in
-        ["tls: {cert_required: true}", "tls: {crl_secret: crl}", "tlsContext: {name: gone}"]
-    {
-        let (refusal, problems) = host_with(fields, "");
-        assert_eq!(refusal.as_deref(), Some(message), "{fields}");
-        assert!(problems.iter().any(|p| p.severity == Severity::FailsClosed), "{fields}");
-    }
-    let context = |fields: &str| {
-        format!(
-            "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {{name: c}}\nspec: {{{fields}}}\n---\n"
-        )
-    };
-    let named = "tlsContext: {name: c}, tlsSecret: {name: s.other}";
-    assert!(host_with(named, &(context("cert_required: true") + secret)).0.is_some());
-    assert!(host_with(named, &(context("hosts: [foo.com]") + secret)).0.is_none());
-    // Refused for another reason, it still keeps its name from a wider Host.
-    let both = "hostname: a.com, tlsContext: {name: c}, tls: {cert_required: true}";
-    let other = "hostname: a.com, tlsContext: {name: c}, tlsSecret: {name: x}";
-    for (fields, asked) in [(both, ""), (other, "secret: s, cert_required: true")] {
-        let (refusal, problems) = host_with(fields, &context(asked));
-        assert_eq!(refusal.as_deref(), Some(message), "{fields}");
-        assert!(problems.iter().any(|p| p.reason == "Conflict"), "{fields}");
-    }
 }
 
 #[test]

@@ -295,7 +295,7 @@ fn clusters() {
         name("service: q, keepalive: {probes: 1}")
     );
     let tls = cluster("prefix: /, service: 'https://q'");
-    assert_eq!(tls.transport, Transport::Tls(None));
+    assert!(matches!(tls.transport, Transport::Tls(Some(_))));
     assert!(matches!(tls.source, ir::EndpointSource::Dns { port: 443, .. }));
     assert_eq!(cluster("prefix: /, service: q, stats_name: mine").stats_name.as_ref(), "mine");
     let keepalive = cluster("prefix: /, service: q, keepalive: {idle_time: 9}").keepalive.unwrap();

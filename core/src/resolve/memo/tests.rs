@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::super::tests::{LISTENER, mapping, settings, snapshot_of};
 use super::super::{Memo, resolve};
 use crate::crd::Object;
-use crate::ir::Ir;
+use crate::ir::{Ir, Transport};
 use crate::name::{Kind, Ref};
 use crate::snapshot::Snapshot;
+use crate::tls::tests::self_signed;
 
 /// Objects of which several are versions of one; edits choose among them.
 fn pool() -> Vec<Arc<Object>> {
@@ -27,6 +28,8 @@ fn pool() -> Vec<Arc<Object>> {
         "hostname: '*', prefix: '/a/(', prefix_regex: true, service: quote",
         "hostname: '*', prefix: /b/, service: quote, bypass_auth: true",
         "hostname: '*', prefix: /b/, service: quote, connect_timeout_ms: 1",
+        "hostname: '*', prefix: /a/, service: quote, tls: c",
+        "hostname: '*', prefix: /c/, service: 'https://quote', host_rewrite: q.com",
     ];
     let mut text = vec![std::mem::take(&mut yaml)];
     for name in ["a", "b", "c", "d", "a-x", "e"] {
@@ -43,6 +46,16 @@ fn pool() -> Vec<Arc<Object>> {
         ("Host", "foo", "spec: {hostname: foo.com}"),
         ("Host", "foo", "spec: {hostname: foo.com, mappingSelector: {matchLabels: {team: a}}}"),
         ("Host", "foo2", "spec: {hostname: foo.com, tls: {cert_required: true}}"),
+        ("Host", "foo", "spec: {hostname: foo.com, tlsSecret: {name: s}}"),
+        ("Host", "star", "spec: {hostname: '*', tlsContext: {name: c}}"),
+        (
+            "Host",
+            "port",
+            "spec: {hostname: 'foo.com:8443', tlsSecret: {name: s}, tls: {ca_secret: t}}",
+        ),
+        ("TLSContext", "c", "spec: {secret: s, ca_secret: t}"),
+        ("TLSContext", "c", "spec: {ca_secret: t, min_tls_version: v1.3}"),
+        ("TLSContext", "foo-context", "spec: {max_tls_version: v1.2}"),
         ("AuthService", "auth", "spec: {auth_service: auth}"),
         ("Module", "ambassador", "spec: {config: {ip_allow: [{peer: 10.0.0.0/8}]}}"),
         ("Module", "ambassador", "spec: {config: {cluster_request_timeout_ms: 10}}"),
@@ -93,6 +106,22 @@ fn pool() -> Vec<Arc<Object>> {
              endpoints: [{{addresses: [{address}]}}]\n"
         ));
     }
+    for name in ["s", "t", "fallback-self-signed-cert"] {
+        let (one, two) = (self_signed("one.com"), self_signed("two.com"));
+        for (chain, key) in [(&one.chain, &one.key), (&two.chain, &two.key), (&one.chain, &two.key)]
+        {
+            let block = |text: &str| text.replace('\n', "\n    ");
+            text.push(format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n  \
+                 tls.crt: |\n    {}\n  tls.key: |\n    {}\n",
+                block(chain),
+                block(key)
+            ));
+        }
+    }
+    text.push(
+        text[0].replace("http}", "https}").replace("8080, protocol: HTTP", "8443, protocol: HTTPS"),
+    );
     for path in ["/i/", "/a/"] {
         text.push(format!(
             "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
@@ -126,7 +155,7 @@ fn random_edits_give_what_a_cold_start_gives() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut snapshot = Snapshot::new(settings());
     let mut memo = Memo::default();
-    let (mut served, mut problems_seen) = (0, 0);
+    let (mut served, mut terminated, mut originated, mut problems_seen) = (0, 0, 0, 0);
     for edit in 0..4000 {
         for _ in 0..=random.below(3) {
             let object = &pool[random.below(pool.len())];
@@ -140,9 +169,14 @@ fn random_edits_give_what_a_cold_start_gives() {
         let cold = resolve(&snapshot, &mut Memo::default());
         assert_eq!(warm, cold, "edit {edit}");
         served += warm.0.listeners.iter().map(|l| l.virtual_hosts.len()).sum::<usize>();
+        let chains = warm.0.listeners.iter().flat_map(|l| &l.tls);
+        terminated += chains.filter(|chain| chain.termination.is_some()).count();
+        let transports = warm.0.clusters.values().map(|cluster| &cluster.transport);
+        originated += transports.filter(|t| matches!(t, Transport::Tls(Some(_)))).count();
         problems_seen += warm.1.len();
     }
-    assert!(served > 1000, "{served}");
+    assert!(served > 1000 && terminated > 500, "{served} {terminated}");
+    assert!(originated > 1000, "{originated}");
     assert!(problems_seen > 10_000, "{problems_seen}");
 }
 
