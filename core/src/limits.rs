@@ -107,6 +107,8 @@ pub const REGEX_TEXT_BYTES_MAX: usize = 4096;
 
 /// Bytes of one certificate, key or authority file that a TLSContext or a Host names.
 pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Such files that are read.
+pub const TLS_FILES_MAX: usize = 4096;
 /// TLS sessions towards upstreams that one configuration keeps for resumption; a server name may
 /// have 8 of them.
 pub const TLS_CLIENT_SESSIONS_MAX: usize = 256;

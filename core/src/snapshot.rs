@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::crd::{Meta, Object};
 use crate::name::{Kind, Ref};
+use crate::tls::Pem;
 
 /// What there is to serve.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +22,7 @@ pub struct Snapshot {
 }
 
 /// What is in a file that an object names, or why that is not known.
-pub type File = Result<Arc<[u8]>, Arc<str>>;
+pub type File = Result<Pem, Arc<str>>;
 
 /// What the process was told about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

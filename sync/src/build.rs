@@ -12,7 +12,7 @@ use ringway_core::crd::{Object, Spec};
 use ringway_core::ir::Ir;
 use ringway_core::name::{Generation, Ref};
 use ringway_core::problem::{Problems, Severity};
-use ringway_core::resolve::{Memo, resolve};
+use ringway_core::resolve::{Files, Memo, files as files_of, resolve};
 use ringway_core::snapshot::Snapshot;
 use ringway_core::table::{CompileError, Slots, Table, compile};
 
@@ -71,14 +71,17 @@ impl Builder {
             .chain(doubtful.iter().cloned())
             .collect();
         let mut snapshot = snapshot.clone();
-        let outdated = self.find_outdated(&snapshot, &in_error, &problems);
-        if let Some(last) = self.last.as_ref().filter(|_| !outdated.is_empty()) {
+        let mut outdated = self.find_outdated(&snapshot, &in_error, &problems);
+        if let Some(last) = &self.last {
             for name in &outdated {
                 if let Some(object) = last.snapshot.object(name) {
                     snapshot.insert(Arc::clone(object));
                 }
-                in_error.remove(name);
             }
+            outdated.extend(last.keep_certificates(&mut snapshot, &problems));
+        }
+        if !outdated.is_empty() {
+            in_error.retain(|name| !outdated.contains(name));
             ir = resolve(&snapshot, &mut self.memo).0;
         }
         let resolve_time = start.elapsed();
@@ -119,8 +122,8 @@ impl Builder {
         self.outdated.iter()
     }
 
-    /// Objects in error that have an accepted version other than what is written. A guard has
-    /// none: it fails closed.
+    /// Objects in error that have an accepted version other than what is written. What guards
+    /// something has none: it fails closed.
     fn find_outdated(
         &self,
         snapshot: &Snapshot,
@@ -128,17 +131,49 @@ impl Builder {
         problems: &Problems,
     ) -> BTreeSet<Ref> {
         let Some(last) = &self.last else { return BTreeSet::new() };
+        let closed: HashSet<&Ref> = (problems.iter())
+            .filter(|problem| problem.severity == Severity::FailsClosed)
+            .map(|problem| &problem.object)
+            .collect();
         let has_accepted = |name: &&Ref| {
             let (Some(now), Some(before)) = (snapshot.object(name), last.snapshot.object(name))
             else {
                 return false;
             };
             !is_guard(name.kind)
+                && !closed.contains(*name)
                 && !has_broken_ip_rules(now, problems)
                 && !last.in_error.contains(*name)
                 && !Arc::ptr_eq(now, before)
         };
         in_error.iter().filter(has_accepted).cloned().collect()
+    }
+}
+
+impl Last {
+    /// Puts the last good certificate and key back where the files that an object names cannot be
+    /// used: two files do not change at one instant. Gives the objects.
+    fn keep_certificates(&self, snapshot: &mut Snapshot, problems: &Problems) -> Vec<Ref> {
+        let of_files = problems.iter().filter(|problem| problem.reason == Problems::BAD_FILE);
+        let objects: BTreeSet<&Ref> = of_files.map(|problem| &problem.object).collect();
+        let mut files = snapshot.files().clone();
+        let mut kept = Vec::new();
+        for name in objects.into_iter().filter(|name| !self.in_error.contains(*name)) {
+            let Some(object) = snapshot.object(name) else { continue };
+            let Files { chain: Some(chain), key: Some(key), .. } = files_of(object) else {
+                continue;
+            };
+            let (Some(Ok(old_chain)), Some(Ok(old_key))) =
+                (self.snapshot.file(chain), self.snapshot.file(key))
+            else {
+                continue;
+            };
+            files.insert(chain.into(), Ok(old_chain.clone()));
+            files.insert(key.into(), Ok(old_key.clone()));
+            kept.push(name.clone());
+        }
+        snapshot.set_files(files);
+        kept
     }
 }
 

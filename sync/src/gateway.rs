@@ -35,6 +35,7 @@ use crate::progress::Progress;
 use crate::publish::{Message, Milliseconds, Publication, Publisher};
 use crate::store::{self, Change, Store};
 use crate::watch::file::{Folder, Notifier, Scan};
+use crate::watch::named::NamedFiles;
 use crate::{admin, watch};
 
 /// What to run.
@@ -124,6 +125,7 @@ pub fn run(
     let mut folder = Folder::new(&options.folder);
     // The watch begins before the first look, so that nothing falls between them.
     let (notifier, woken) = Notifier::new(&options.folder);
+    let named_files = NamedFiles::watched(notifier.waker());
     let scan = folder
         .scan(&HashSet::new(), since)
         .with_context(|| format!("reading {}", options.folder.display()))?;
@@ -146,6 +148,7 @@ pub fn run(
         store: Store::new(state.options.settings.clone(), state.options.environment.clone()),
         folder,
         notifier,
+        named: named_files,
         builder: Builder::default(),
         messages: messages.clone(),
         known: HashSet::new(),
@@ -263,6 +266,8 @@ struct Work {
     folder: Folder,
     notifier: Notifier,
     store: Store,
+    /// Certificates, keys and authorities outside of the folder.
+    named: NamedFiles,
     builder: Builder,
     messages: Sender<Message>,
     /// Problems that were said, so that each is said once.
@@ -275,6 +280,7 @@ impl Work {
         let mut again_in = first.again_in;
         self.apply(&first, since, true);
         loop {
+            again_in = again_in.or(self.named.again_in());
             match woken.recv_timeout(again_in.unwrap_or(limits::FOLDER_RESCAN_INTERVAL)) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 // The notifier is ours and holds the sender.
@@ -285,7 +291,8 @@ impl Work {
             match self.folder.scan(&complete, since) {
                 Ok(scan) => {
                     again_in = scan.again_in;
-                    if !scan.is_empty() {
+                    let named_changed = self.named.read_for(&mut self.store);
+                    if !scan.is_empty() || named_changed {
                         self.apply(&scan, since, false);
                     }
                 }
@@ -307,6 +314,7 @@ impl Work {
                 self.store.set_file(path, text);
             }
         }
+        self.named.read_for(&mut self.store);
         let fetch_time = since.elapsed();
         let oldest = self.state.progress.oldest();
         let built = self.builder.build(self.store.snapshot(), &self.store.with_errors(), oldest);
@@ -520,6 +528,7 @@ pub fn load(
             store.set_file(path, text);
         }
     }
+    NamedFiles::default().read_for(&mut store);
     let mut builder = Builder::default();
     let built = builder.build(store.snapshot(), &store.with_errors(), Generation(0))?;
     let mut diagnostics = store.diagnostics(&built.problems);

@@ -15,7 +15,7 @@ use ringway_core::crd::{Meta, Object};
 use ringway_core::limits;
 use ringway_core::name::{Kind, Ref};
 use ringway_core::problem::{Problems, Severity};
-use ringway_core::snapshot::{Settings, Snapshot};
+use ringway_core::snapshot::{self, Settings, Snapshot};
 
 /// What was read, file by file.
 pub struct Store {
@@ -174,6 +174,11 @@ impl Store {
             (_, change) => change,
         };
         self.changes.insert(name.clone(), change);
+    }
+
+    /// What is in the files that objects name.
+    pub fn set_files(&mut self, files: BTreeMap<Arc<str>, snapshot::File>) {
+        self.snapshot.set_files(files);
     }
 
     /// What happened since the last call.

@@ -428,17 +428,26 @@ macro_rules! fields_from {
 fields_from!(crd::TLSContext);
 fields_from!(crd::host::HostTls);
 
-/// The files that an object names, by their paths as written.
-pub fn files(object: &crd::Object) -> Vec<&str> {
+/// Files that an object names, by their paths as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Files<'a> {
+    pub chain: Option<&'a str>,
+    pub key: Option<&'a str>,
+    pub authorities: Option<&'a str>,
+}
+
+/// The files that an object names.
+pub fn files(object: &crd::Object) -> Files<'_> {
     let fields = match &object.spec {
         Spec::TLSContext(context) => Fields::from(&**context),
         Spec::Host(host) => host.tls.as_ref().map(Fields::from).unwrap_or_default(),
         _ => Fields::default(),
     };
-    [fields.cert_chain_file, fields.private_key_file, fields.cacert_chain_file]
-        .into_iter()
-        .flatten()
-        .collect()
+    Files {
+        chain: fields.cert_chain_file,
+        key: fields.private_key_file,
+        authorities: fields.cacert_chain_file,
+    }
 }
 
 /// Reads what one object says about TLS.
@@ -763,8 +772,7 @@ impl<'a> Reader<'a, '_> {
 
     fn file(&self, path: &str) -> Result<Pem, Arc<str>> {
         match self.snapshot.file(path) {
-            Some(Ok(bytes)) => Ok(Pem(Arc::clone(bytes))),
-            Some(Err(error)) => Err(Arc::clone(error)),
+            Some(read) => read.clone(),
             None => Err("it was not read".into()),
         }
     }

@@ -131,3 +131,95 @@ fn broken_ip_rules_are_never_replaced_by_their_absence() {
     assert!(built.outdated.is_empty(), "{:?}", built.outdated);
     assert!(!built.ir.guards.is_empty(), "it fails closed");
 }
+
+/// PEM of a certificate for a name, and of its key.
+fn certificate(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn secret(name: &str, chain: &str, key: &str) -> String {
+    let block = |text: &str| text.replace('\n', "\n    ");
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n  \
+         tls.crt: |\n    {}\n  tls.key: |\n    {}\n",
+        block(chain),
+        block(key)
+    )
+}
+
+fn tls(fields: &str) -> String {
+    format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata: {{name: https}}\n\
+         spec: {{port: 8443, protocol: HTTPS, securityModel: XFP, hostBinding: {{namespace: {{from: ALL}}}}}}\n\
+         ---\napiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {{name: h}}\n\
+         spec: {{hostname: h.com, {fields}}}\n"
+    )
+}
+
+/// Whose certificate the only chain shows, if any.
+fn shown(built: &Built) -> Option<String> {
+    let chain = built.ir.listeners.iter().flat_map(|listener| &listener.tls).next().unwrap();
+    chain.termination.as_ref().map(|server| server.spec.identity.names[0].to_string())
+}
+
+#[test]
+fn a_secret_that_turns_senseless_serves_as_last_accepted() {
+    let mut bench = Bench::new();
+    let ((one, key), (two, other_key)) = (certificate("one"), certificate("two"));
+    let host = tls("tlsSecret: {name: s}");
+    let mut build =
+        |chain: &str, key: &str| bench.build(&(host.clone() + &secret("s", chain, key)));
+    assert_eq!(shown(&build(&one, &key)).as_deref(), Some("one"));
+    let built = build(&two, &key);
+    assert_eq!(shown(&built).as_deref(), Some("one"));
+    assert_eq!(built.outdated.iter().map(|name| &*name.name).collect::<Vec<_>>(), ["s"]);
+    assert!(built.problems.iter().any(|p| p.reason == "BadSecret"));
+    let built = build(&two, &other_key);
+    assert_eq!((shown(&built).as_deref(), built.outdated.len()), (Some("two"), 0));
+    // Deleted is deleted.
+    assert_eq!(shown(&bench.build(&host)), None);
+}
+
+/// New authorities that cannot be read do not leave the old ones in force.
+#[test]
+fn what_guards_has_no_last_accepted_version() {
+    let mut bench = Bench::new();
+    let (chain, key) = certificate("one");
+    let secrets = secret("s", &chain, &key) + &secret("ca", &chain, &key);
+    let guarded = |ca: &str| tls(&format!("tlsSecret: {{name: s}}, tls: {{ca_secret: {ca}}}"));
+    let refused = |built: &Built| {
+        let hosts = built.ir.listeners.iter().flat_map(|listener| &listener.virtual_hosts);
+        hosts.filter(|host| host.refusal.is_some()).count() > 0
+    };
+    let built = bench.build(&(tls("tlsSecret: {name: s}") + &secrets));
+    assert_eq!((shown(&built).as_deref(), refused(&built)), (Some("one"), false));
+    let built = bench.build(&(guarded("gone") + &secrets));
+    assert_eq!((shown(&built), refused(&built), built.outdated.len()), (None, true, 0));
+    let built = bench.build(&(guarded("ca") + &secrets));
+    assert_eq!((shown(&built).as_deref(), refused(&built)), (Some("one"), false));
+    let broken = secret("s", &chain, &key) + &secret("ca", "nonsense", &key);
+    let built = bench.build(&(guarded("ca") + &broken));
+    assert_eq!((shown(&built), refused(&built)), (None, true));
+}
+
+#[test]
+fn a_certificate_and_its_key_change_together_however_apart_their_files_do() {
+    let mut bench = Bench::new();
+    let ((one, key), (two, other_key)) = (certificate("one"), certificate("two"));
+    let text = tls("tls: {cert_chain_file: /c, private_key_file: /k}");
+    let mut build = |chain: Option<&str>, key: &str| {
+        let read = |text: &str| Ok(ringway_core::tls::Pem::from(text.as_bytes()));
+        let chain = chain.map_or_else(|| Err("gone".into()), read);
+        bench.store.set_files(BTreeMap::from([("/c".into(), chain), ("/k".into(), read(key))]));
+        bench.build(&text)
+    };
+    assert_eq!(shown(&build(Some(&one), &key)).as_deref(), Some("one"));
+    for chain in [Some(&*two), None, Some(&two)] {
+        let built = build(chain, &key);
+        assert_eq!(shown(&built).as_deref(), Some("one"));
+        assert_eq!(built.outdated.iter().map(|name| &*name.name).collect::<Vec<_>>(), ["h"]);
+    }
+    let built = build(Some(&two), &other_key);
+    assert_eq!((shown(&built).as_deref(), built.outdated.len()), (Some("two"), 0));
+}

@@ -38,14 +38,14 @@ struct File {
 
 /// What tells one state of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     mtime: (i64, i64),
     size: u64,
     inode: (u64, u64),
 }
 
 impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
         Self {
             mtime: (metadata.mtime(), metadata.mtime_nsec()),
             size: metadata.size(),
@@ -283,6 +283,11 @@ impl Notifier {
         let mut notifier = Self { root, identity: None, watcher: None, complete, wake };
         notifier.renew();
         (notifier, woken)
+    }
+
+    /// What makes the receiver have an item.
+    pub fn waker(&self) -> Sender<()> {
+        self.wake.clone()
     }
 
     /// Takes the files that were finished since the last call. Watches anew if the folder is not
