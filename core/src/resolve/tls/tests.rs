@@ -566,3 +566,31 @@ fn a_changed_secret_makes_new_clusters_and_chains_only() {
     let name = "cluster_p_default";
     assert!(Arc::ptr_eq(&before.clusters[name], &after.clusters[name]));
 }
+
+#[test]
+fn tcp_mappings_are_terminated_by_a_host_or_a_context() {
+    let tcp = "apiVersion: getambassador.io/v3alpha1\nkind: TCPMapping\nmetadata: {name: t}\n\
+               spec: {port: 8443, host: t.com, service: 'q:99'}\n---\n";
+    let secrets = certificate("a", &MADE) + &certificate("b", &OTHER);
+    let with = |more: &str| {
+        let (ir, _) = https(&[tcp, &secrets, more]);
+        let is_tcp = |chain: &&TlsChain| chain.tcp.is_some();
+        assert!(chains(&ir).iter().filter(|chain| is_tcp(chain)).count() <= 1);
+        shown(&ir)
+    };
+    let star = host("star", "hostname: '*', tlsSecret: {name: b}");
+    let own = host("own", "hostname: t.com, tlsSecret: {name: a}");
+    assert_eq!(with(&star), ["t.com: b.com", "*: b.com"]);
+    assert_eq!(with(&(star.clone() + &own)), ["t.com: a.com", "*: b.com"]);
+    let plain = host("plain", "hostname: t.com");
+    assert_eq!(with(&(star.clone() + &plain)), ["t.com: b.com", "*: b.com"]);
+    // It would ask for certificates: nobody else is asked for none in its place.
+    let strict = host("own", "hostname: t.com, tlsSecret: {name: a}, tls: {ca_secret: gone}");
+    assert_eq!(with(&(star + &strict)), ["t.com: -", "*: b.com"]);
+    let listed = context("c", "hosts: [t.com], secret: a, alpn_protocols: 'h2'");
+    assert_eq!(with(&(plain.clone() + &listed)), ["t.com: a.com"]);
+    assert_eq!(with(&(plain + &context("c", "hosts: ['*.com'], secret: a"))), Vec::<String>::new());
+    let (ir, _) = https(&[tcp, &secrets, &listed]);
+    // What is inside is not HTTP: everything may be offered.
+    assert_eq!(termination(&ir).spec.alpn, ["h2".into()]);
+}
