@@ -16,6 +16,7 @@ mod drain;
 mod golden;
 mod h1;
 mod reload;
+mod shadow;
 mod stream;
 mod swaps;
 mod tidy;

@@ -132,6 +132,17 @@ impl Gateway {
         Ok(self.client(ADMIN_PORT)?.get(target, "localhost")?)
     }
 
+    /// The sum of a series' samples in `/metrics` whose labels contain this text.
+    pub fn metric(&self, series: &str, labels: &str) -> Result<f64> {
+        let text = self.admin("/metrics")?.text();
+        let samples = text.lines().filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            let (name, found) = name.split_once('{').unwrap_or((name, ""));
+            (name == series && found.contains(labels)).then_some(value)
+        });
+        samples.map(|value| Ok(value.parse::<f64>()?)).sum()
+    }
+
     /// `GET /api/v1/workers`, one entry per worker.
     pub fn workers(&self) -> Result<Vec<Value>> {
         let response = self.admin("/api/v1/workers")?;

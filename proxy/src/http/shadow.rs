@@ -16,6 +16,7 @@ use ringway_core::limits::{
     BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, INTERIM_RESPONSES_MAX, REQUEST_LINE_BYTES_MAX,
     SHADOW_ANSWER_BYTES_MAX, SHADOW_BYTES_MAX, SHADOWS_BYTES_MAX, SHADOWS_MAX, STREAM_IDLE_TIMEOUT,
 };
+use ringway_core::link::Pressure;
 use ringway_core::observe::metric::{ClusterCell, WorkerCell};
 use ringway_core::policy::rewrite;
 use ringway_core::policy::timeouts::Timeouts;
@@ -84,7 +85,11 @@ pub(super) fn tee(
         return None;
     }
     let copies = &worker.copies;
-    if copies.active.get() >= SHADOWS_MAX || shadow.cluster.spec.transport == Transport::Http2 {
+    // Copies are the first thing that a crowded worker does without.
+    if copies.active.get() >= SHADOWS_MAX
+        || worker.pressure.get() != Pressure::None
+        || shadow.cluster.spec.transport == Transport::Http2
+    {
         worker.slab.cluster_add(shadow.cluster.slot, ClusterCell::ShadowDropped, 1);
         return None;
     }
