@@ -9,7 +9,7 @@ use ringway_core::crd::{Diagnostic, File, Options, Parsed};
 use ringway_core::name::Generation;
 use ringway_core::resolve::{Memo, resolve};
 use ringway_core::snapshot::{Settings, Snapshot};
-use ringway_core::table::{Request, Slots, Table, compile};
+use ringway_core::table::{Request, Slots, Table, compile, explain};
 use ringway_core::wire::h1::parse::{self, Limits};
 use ringway_core::wire::{Head, HeadView};
 
@@ -128,7 +128,7 @@ fn answers(table: &Table, text: &str) -> Vec<String> {
                 secure: true,
             };
             for listener in &table.listeners {
-                let told = listener.explain(&request, Some(42));
+                let told = listener.explain(&request, &explain::Circumstances::bare(Some(42)));
                 answers.push(format!("{:?} {:?}", listener.address, told.outcome));
             }
         }

@@ -82,9 +82,9 @@ pub(crate) struct Check {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
-    /// Method of the request
+    /// Method of the request; `TCP` or `TLS` asks about a connection alone
     pub(crate) method: String,
-    /// URL of the request, as `http://shop.example/cart?x=1`
+    /// URL of the request, as `http://shop.example/cart?x=1`; of a connection `db.example:5432`
     pub(crate) url: String,
     /// A header of the request, as `x-user: a`; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]

@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A question about a request, put to the compiled table as a worker would put it: the same head
-//! parser, the same normalisation, the same lookup.
+//! A question about a request or a connection, put to the compiled table as a worker would put it:
+//! the same head parser, the same normalisation, the same lookup.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use ringway_core::feed::Feed;
 use ringway_core::policy::{forwarded, normalize};
-use ringway_core::table::explain::Explanation;
-use ringway_core::table::{Listener, Request, Table};
+use ringway_core::table::explain::{Circumstances, Connection, Explanation, Feeds};
+use ringway_core::table::{Cluster, Listener, Request, Table};
 use ringway_core::wire::h1::parse::{self, Limits, Parsed};
 use ringway_core::wire::{Head, HeadView};
+use serde::Serialize;
 
-/// A request that might be made.
+use crate::publish::known;
+
+/// A request that might be made, or a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
+    /// An HTTP method; `TCP` and `TLS` ask about a connection alone.
     pub method: String,
-    /// `http://host[:port]/path?query`, `host/path`, or `/path`.
+    /// `http://host[:port]/path?query`, `host/path`, or `/path`; of a connection `host:port`.
     pub url: String,
     /// Lines as `name: value`.
     pub headers: Vec<String>,
@@ -23,13 +31,43 @@ pub struct Question {
     pub port: Option<u16>,
 }
 
-/// Explains where a table sends a request.
+/// What a question is answered with.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Request(Box<Explanation>),
+    Connection(Box<Connection>),
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(story) => story.fmt(f),
+            Self::Connection(story) => story.fmt(f),
+        }
+    }
+}
+
+/// The endpoints that manifests alone say.
+pub fn written(cluster: &Cluster) -> Option<Arc<Feed>> {
+    let endpoints = Feed::sorted(known(&cluster.spec.source)?);
+    Some(Arc::new(Feed::new(cluster.slot, 1, cluster.spec.balancer, endpoints)))
+}
+
+/// Explains where a table sends a request or a connection, `feeds` being the endpoints.
 ///
 /// # Errors
 /// What is wrong with the question, in a sentence.
-pub fn explain(table: &Table, question: &Question) -> Result<Explanation, String> {
-    let url = Url::parse(&question.url);
-    let listener = listener(table, question.port, &url)?;
+pub fn explain(table: &Table, question: &Question, feeds: Feeds<'_>) -> Result<Answer, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    let url = Url::parse(&question.url, question.method == "TLS");
+    let listener = listener(table, question, &url)?;
+    let tls = url.tls.then(|| url.server_name());
+    let tls = tls.as_ref().map(Option::as_deref);
+    if matches!(question.method.as_str(), "TCP" | "TLS") {
+        let story = listener.explain_connection(tls, None, now, feeds);
+        return Ok(Answer::Connection(Box::new(story)));
+    }
     let block = head(question, &url)?;
     let mut head = Head::default();
     let mut scanned = 0;
@@ -57,7 +95,7 @@ pub fn explain(table: &Table, question: &Question) -> Result<Explanation, String
     })?;
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let depth = listener.l7_depth;
-    let forwarded = forwarded::forwarded(view, peer, url.https, settings.use_remote_address, depth);
+    let forwarded = forwarded::forwarded(view, peer, url.tls, settings.use_remote_address, depth);
     let request = Request {
         head: view,
         authority: target.authority,
@@ -65,26 +103,46 @@ pub fn explain(table: &Table, question: &Question) -> Result<Explanation, String
         query: target.query,
         secure: forwarded.secure,
     };
-    Ok(listener.explain(&request, None))
+    let circumstances = Circumstances {
+        roll: None,
+        now,
+        tls,
+        peer,
+        local: listener.address,
+        client: forwarded.client,
+        feeds,
+    };
+    Ok(Answer::Request(Box::new(listener.explain(&request, &circumstances))))
 }
 
 /// The parts of a URL.
 struct Url<'a> {
-    https: bool,
+    tls: bool,
     authority: &'a str,
     /// Path and query.
     target: &'a str,
 }
 
 impl<'a> Url<'a> {
-    fn parse(text: &'a str) -> Self {
-        let (https, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (scheme.eq_ignore_ascii_case("https"), rest),
-            None => (false, text),
+    fn parse(text: &'a str, tls: bool) -> Self {
+        let (tls, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => {
+                (["https", "tls", "wss"].iter().any(|s| scheme.eq_ignore_ascii_case(s)), rest)
+            }
+            None => (tls, text),
         };
         let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        Self { https, authority: &rest[..end], target: &rest[end..] }
+        Self { tls, authority: &rest[..end], target: &rest[end..] }
+    }
+
+    /// What a client sends in its ClientHello: a name, never an address (RFC 6066 §3).
+    fn server_name(&self) -> Option<String> {
+        let port = self.authority.rfind(':').filter(|_| self.port().is_some());
+        let host = &self.authority[..port.unwrap_or(self.authority.len())];
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        (!host.is_empty() && bare.parse::<IpAddr>().is_err()).then_some(host)
     }
 
     fn port(&self) -> Option<u16> {
@@ -94,14 +152,18 @@ impl<'a> Url<'a> {
 
 fn listener<'t>(
     table: &'t Table,
-    port: Option<u16>,
+    Question { port, method, .. }: &Question,
     url: &Url<'_>,
 ) -> Result<&'t Listener, String> {
     let on = |port: u16| table.listeners.iter().find(|l| l.address.port() == port);
-    if let Some(port) = port {
+    if let Some(port) = *port {
         return on(port).ok_or_else(|| format!("no Listener has port {port}"));
     }
-    let usual = if url.https { [443, 8443] } else { [80, 8080] };
+    if matches!(method.as_str(), "TCP" | "TLS") {
+        let port = url.port().ok_or("a connection is made to a port: write host:port")?;
+        return on(port).ok_or_else(|| format!("no Listener or TCPMapping has port {port}"));
+    }
+    let usual = if url.tls { [443, 8443] } else { [80, 8080] };
     url.port()
         .and_then(on)
         .or_else(|| usual.into_iter().find_map(on))

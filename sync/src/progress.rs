@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ringway_core::feed::Feed;
 use ringway_core::name::{ClusterSlot, Generation};
 
 /// A worker that is silent for longer is taken for dead. Emissary tolerates a silent Envoy for
@@ -30,7 +31,7 @@ struct Rest {
     /// Since when the slowest worker owes an acknowledgement.
     slowest: Option<Instant>,
     applied: Option<(Generation, Duration)>,
-    endpoints: HashMap<ClusterSlot, u64>,
+    feeds: HashMap<ClusterSlot, Arc<Feed>>,
 }
 
 impl Progress {
@@ -46,8 +47,13 @@ impl Progress {
         self.oldest.store(generation.0, Ordering::Release);
     }
 
-    pub(crate) fn set_endpoints(&self, cluster: ClusterSlot, endpoints: u64) {
-        self.rest().endpoints.insert(cluster, endpoints);
+    pub(crate) fn set_feed(&self, feed: Arc<Feed>) {
+        self.rest().feeds.insert(feed.cluster, feed);
+    }
+
+    /// Forgets the feeds of clusters that are gone.
+    pub(crate) fn keep_feeds(&self, of: impl Fn(ClusterSlot) -> bool) {
+        self.rest().feeds.retain(|cluster, _| of(*cluster));
     }
 
     pub(crate) fn set_ready(&self) {
@@ -82,9 +88,9 @@ impl Progress {
         Generation(self.oldest.load(Ordering::Acquire))
     }
 
-    /// Endpoints of a cluster as last fed.
-    pub fn endpoints(&self, cluster: ClusterSlot) -> u64 {
-        self.rest().endpoints.get(&cluster).copied().unwrap_or(0)
+    /// A cluster's endpoints as last fed; with them, how often they changed.
+    pub fn feed(&self, cluster: ClusterSlot) -> Option<Arc<Feed>> {
+        self.rest().feeds.get(&cluster).map(Arc::clone)
     }
 
     /// Every worker serves a configuration, its listeners are bound, and no drain has begun.

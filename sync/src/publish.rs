@@ -211,6 +211,7 @@ impl Publisher {
         self.feeds.retain(|slot, decided| {
             table.cluster(*slot).is_some_and(|c| c.spec.name == decided.cluster)
         });
+        self.progress.keep_feeds(|slot| self.feeds.contains_key(&slot));
         for cluster in table.clusters.iter().flatten() {
             self.decide(cluster);
         }
@@ -235,23 +236,14 @@ impl Publisher {
     fn decide(&mut self, cluster: &Cluster) {
         let (slot, spec) = (cluster.slot, &cluster.spec);
         let source = &spec.source;
-        let endpoints: Vec<Endpoint> = match source {
-            EndpointSource::Static(addresses) => {
-                addresses.iter().map(|&address| Endpoint::new(address)).collect()
-            }
-            EndpointSource::Service { endpoints, near, .. } => {
-                let near = |address| near.binary_search(&address).is_ok();
-                let endpoint = |&address| Endpoint { address, near: near(address) };
-                endpoints.iter().map(endpoint).collect()
-            }
-            EndpointSource::Dns { logical, .. } => {
-                let (lookup, port) = Lookup::of(source).expect("the source is a name");
-                let addresses = self.answers.get(&lookup);
-                let endpoint = |ip: &IpAddr| Endpoint::new(SocketAddr::new(*ip, port));
-                let count = if *logical { 1 } else { usize::MAX };
-                addresses.map_or_else(Vec::new, |a| a.iter().take(count).map(endpoint).collect())
-            }
-        };
+        let endpoints = known(source).unwrap_or_else(|| {
+            let EndpointSource::Dns { logical, .. } = source else { return Vec::new() };
+            let (lookup, port) = Lookup::of(source).expect("the source is a name");
+            let addresses = self.answers.get(&lookup);
+            let endpoint = |ip: &IpAddr| Endpoint::new(SocketAddr::new(*ip, port));
+            let count = if *logical { 1 } else { usize::MAX };
+            addresses.map_or_else(Vec::new, |a| a.iter().take(count).map(endpoint).collect())
+        });
         let endpoints = Feed::sorted(endpoints);
         if let Some(decided) = self.feeds.get(&slot)
             && *decided.feed.endpoints == *endpoints
@@ -261,8 +253,8 @@ impl Publisher {
         }
         let version = self.versions.entry(slot).or_insert(0);
         *version += 1;
-        self.progress.set_endpoints(slot, endpoints.len() as u64);
         let feed = Arc::new(Feed::new(slot, *version, spec.balancer, endpoints));
+        self.progress.set_feed(Arc::clone(&feed));
         let decided = Decided { cluster: Arc::clone(&spec.name), feed };
         if let Some(old) = self.feeds.insert(slot, decided) {
             self.retired_feeds.push(old.feed);
@@ -392,6 +384,21 @@ impl std::fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = self.0.as_secs_f64() * 1e3;
         if ms < 1.0 { write!(f, "{ms:.1} ms") } else { write!(f, "{ms:.0} ms") }
+    }
+}
+
+/// The endpoints that a source says itself; `None`: they are found out by and by.
+pub(crate) fn known(source: &EndpointSource) -> Option<Vec<Endpoint>> {
+    match source {
+        EndpointSource::Static(addresses) => {
+            Some(addresses.iter().map(|&address| Endpoint::new(address)).collect())
+        }
+        EndpointSource::Service { endpoints, near, .. } => {
+            let near = |address| near.binary_search(&address).is_ok();
+            let endpoint = |&address| Endpoint { address, near: near(address) };
+            Some(endpoints.iter().map(endpoint).collect())
+        }
+        EndpointSource::Dns { .. } => None,
     }
 }
 

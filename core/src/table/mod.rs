@@ -275,6 +275,23 @@ impl Listener {
         self.chains.0.covering(server_name.unwrap_or_default().as_bytes()).next()
     }
 
+    /// Whether a request for this authority came on a connection that was made for another Host: one
+    /// whose TLS configuration is not the one that its own Host has. Hosts that share one may share
+    /// connections. Without a server name that is so only where the Host wants client certificates.
+    pub fn is_misdirected(&self, server_name: Option<&str>, authority: &[u8]) -> bool {
+        let end = authority.iter().rposition(|b| *b == b':');
+        let port = end.filter(|at| authority[at + 1..].iter().all(u8::is_ascii_digit));
+        let name = &authority[..port.unwrap_or(authority.len())];
+        let termination = |chain: Option<&Arc<TlsChain>>| chain.and_then(|c| c.termination.clone());
+        let asked = termination(self.chain(server_name));
+        let own = termination(self.chains.0.covering(name).next());
+        let (Some(asked), Some(own)) = (asked, own) else { return false };
+        let wants = |server: &crate::tls::Server| {
+            server.spec.clients.as_ref().is_some_and(|policy| policy.required)
+        };
+        !(Arc::ptr_eq(&asked, &own) || asked == own) && (server_name.is_some() || wants(&own))
+    }
+
     /// Finds the first group in decision order that matches and whose weights take `roll`
     /// (`0..100`, drawn once per request), and what becomes of the request there.
     ///

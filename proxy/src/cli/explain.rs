@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ringway explain`: which route a request would take, asked of a folder or of the running
+//! `ringway explain`: which route a request or a connection would take, asked of a folder or of the running
 //! gateway's admin port.
 
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ringway_sync::explain::{Question, explain as answer};
+use ringway_sync::explain::{Question, explain as answer, written};
 use ringway_sync::gateway::load;
 
 use super::{environment, expansions};
@@ -28,7 +28,7 @@ pub(crate) fn explain(explain: &Explain) -> anyhow::Result<ExitCode> {
                 headers: explain.headers.clone(),
                 port: explain.port,
             };
-            let story = answer(&loaded.table, &question).map_err(anyhow::Error::msg)?;
+            let story = answer(&loaded.table, &question, &written).map_err(anyhow::Error::msg)?;
             match explain.output {
                 Output::Text => format!("{story}\n"),
                 Output::Json => format!("{}\n", serde_json::to_string_pretty(&story)?),

@@ -250,7 +250,7 @@ fn cluster_info(state: &State, report: &Report) -> Map<String, Value> {
     let clusters = report.table.iter().flat_map(|table| table.clusters.iter().flatten());
     let info = |cluster: &std::sync::Arc<ringway_core::table::Cluster>| {
         let spec = &cluster.spec;
-        let endpoints = state.progress.endpoints(cluster.slot);
+        let endpoints = state.progress.feed(cluster.slot).map_or(0, |feed| feed.endpoints.len());
         let value = json!({"host": &*spec.host, "endpoints": endpoints, "source": spec.source});
         (spec.name.to_string(), value)
     };

@@ -29,7 +29,8 @@ pub(super) fn page(state: &State) -> Response {
         .map(|cluster| ClusterName {
             slot: cluster.slot,
             stats_name: &cluster.spec.stats_name,
-            endpoints: state.progress.endpoints(cluster.slot),
+            endpoints: state.progress.feed(cluster.slot).map_or(0, |feed| feed.endpoints.len())
+                as u64,
         })
         .collect();
     let routes: Vec<RouteName<'_>> = (table.iter())

@@ -64,7 +64,7 @@ impl Admin {
             headers: headers.map(|(_, value)| value.clone()).collect(),
             port: request.parameter("port").and_then(|port| port.parse().ok()),
         };
-        match explain(table, &question) {
+        match explain(table, &question, &|cluster| self.state.progress.feed(cluster.slot)) {
             Err(error) => Response::text(400, format!("{error}\n")),
             Ok(story) if request.parameter("format") == Some("text") => {
                 Response::text(200, format!("{story}\n"))

@@ -51,7 +51,7 @@ fn usual(insecure: InsecureAction) -> Table {
 }
 
 fn explain(table: &Table, sent: &Sent, roll: Option<u32>) -> Explanation {
-    table.listeners[0].explain(&sent.request(), roll)
+    table.listeners[0].explain(&sent.request(), &Circumstances::bare(roll))
 }
 
 fn sent(authority: &str, path: &str, headers: &[(&str, &str)], secure: bool) -> Sent {

@@ -18,7 +18,7 @@ use crate::ir::{
 use crate::name::{Generation, Ref};
 use crate::policy::pattern::Pattern;
 use crate::policy::redirect::{Redirect, RedirectPath};
-use crate::table::explain::Outcome;
+use crate::table::explain::{Circumstances, Outcome};
 use crate::table::sample::{self, Sent};
 use crate::table::{self, Hit, Slots, compile};
 
@@ -416,12 +416,13 @@ fn ask(table: &table::Table, request: &Request) -> Decision {
         Hit::Refuse { refusal, .. } => unreachable!("nothing is guarded: {refusal:?}"),
         Hit::NotFound => Decision::NotFound,
     };
-    let explained = match listener.explain(&request, Some(roll)).outcome {
+    let explained = match listener.explain(&request, &Circumstances::bare(Some(roll))).outcome {
         Outcome::Forward { mapping, .. } => Decision::Forward(name(&mapping)),
         Outcome::Redirect { mapping, .. } => Decision::Redirect(name(&mapping)),
         Outcome::ToHttps { mapping, .. } => Decision::ToHttps(name(&mapping)),
         Outcome::Refuse { message, .. } => unreachable!("nothing is guarded: {message}"),
         Outcome::NotFound => Decision::NotFound,
+        other => unreachable!("nobody speaks TLS: {other:?}"),
     };
     assert_eq!(explained, decision, "what is explained is not what is done");
     decision

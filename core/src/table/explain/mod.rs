@@ -4,25 +4,67 @@
 //! [`Listener::route`] walks, so that it cannot tell another story.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::predicate::{Clause, Subject, parameter};
 use super::walk::{Admission, Verdict, Walk};
-use super::{Group, Hit, Listener, Request, Route, VirtualHost, guard};
+use super::{Forward, Group, Hit, Listener, Request, Route, VirtualHost, guard};
 use crate::ir::{
     AuthorityMatch, EmissaryRank, FieldMatch, GuardScope, InsecureAction, Matcher, PathMatch,
     ValueMatch,
 };
 use crate::name::Ref;
+use crate::policy::balance::Caller;
 use crate::policy::headers::HeaderEdits;
 use crate::policy::redirect;
-use crate::policy::rewrite::HostRewrite;
+use crate::policy::rewrite::{self, HostRewrite};
 use crate::policy::timeouts::Timeouts;
+
+mod connection;
+mod endpoint;
+
+pub use connection::{Certificate, Chain, Connection, Handshake, Tunnel};
+pub use endpoint::{Choice, Feeds};
 
 /// Candidates that one explanation shows; the rest is counted.
 const CANDIDATES_MAX: usize = 100;
+
+/// What an explanation depends on besides the table and the request.
+#[derive(Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// The roll that weights are tried with.
+    pub roll: Option<u32>,
+    /// Unix time.
+    pub now: i64,
+    /// Set for a request over TLS: the server name that its connection asked for.
+    pub tls: Option<Option<&'a str>>,
+    /// Both ends of its connection.
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// Its client.
+    pub client: IpAddr,
+    pub feeds: Feeds<'a>,
+}
+
+impl Circumstances<'_> {
+    /// A request in cleartext from the machine itself, at no particular time, where no endpoint is
+    /// known.
+    pub fn bare(roll: Option<u32>) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            roll,
+            now: 0,
+            tls: None,
+            peer: nowhere,
+            local: nowhere,
+            client: nowhere.ip(),
+            feeds: &|_| None,
+        }
+    }
+}
 
 /// The whole story of one request. Its `Display` is for terminals.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +76,9 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     pub secure: bool,
+    /// Of a request over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Handshake>,
     /// The roll that weights were tried with; without one the first member with a share stands
     /// for its group.
     pub roll: Option<u32>,
@@ -101,6 +146,13 @@ pub enum Outcome {
         timeouts: Timeouts,
         request_headers: HeaderEdits,
         response_headers: HeaderEdits,
+        /// Protocols that the client may upgrade to.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        upgrades: Vec<Box<str>>,
+        /// Who gets copies.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shadow: Option<Copies>,
+        endpoint: Box<Choice>,
     },
     Redirect {
         mapping: Ref,
@@ -118,11 +170,36 @@ pub enum Outcome {
         message: String,
     },
     NotFound,
+    /// 421: the connection was made for another Host.
+    Misdirected {
+        reason: String,
+    },
+    /// There is no connection for the request to come on.
+    NoConnection {
+        reason: String,
+    },
+}
+
+/// A shadow's part.
+#[derive(Clone, Debug, Serialize)]
+pub struct Copies {
+    pub mapping: Ref,
+    pub cluster: Arc<str>,
+    /// Host that the shadow sees.
+    pub host: String,
+    pub percent: u32,
 }
 
 impl Listener {
-    /// Explains what [`Listener::route`] does with the request at this roll.
-    pub fn explain(&self, request: &Request<'_>, roll: Option<u32>) -> Explanation {
+    /// Explains what [`Listener::route`] does with the request at this roll, and what becomes of
+    /// its connection before and of the request after.
+    pub fn explain(&self, request: &Request<'_>, circumstances: &Circumstances<'_>) -> Explanation {
+        let roll = circumstances.roll;
+        let tls = circumstances
+            .tls
+            // A listener without certificates is reached through somebody who has some.
+            .filter(|_| self.has_chains())
+            .map(|server_name| self.explain_handshake(server_name, circumstances.now));
         let host = self.hosts.0.covering(request.authority).next().map(|host| &**host);
         let mut story = Story::default();
         if let Some(host) = host {
@@ -139,13 +216,27 @@ impl Listener {
             path: text(request.path),
             query: request.query.map(text),
             secure: request.secure,
+            tls: tls.clone(),
             roll,
             host: host.map(|host| choice(self, host, request)),
             n_more: story.n_seen - story.candidates.len(),
             candidates: story.candidates,
             winner: story.winner,
             decided_by: story.decided_by,
-            outcome: outcome(hit, request),
+            outcome: match (tls.and_then(|tls| tls.refused), circumstances.tls) {
+                (Some(reason), _) => Outcome::NoConnection { reason },
+                (None, Some(server_name))
+                    if self.is_misdirected(server_name, request.authority) =>
+                {
+                    let name = server_name.unwrap_or("no server name");
+                    let reason = format!(
+                        "its connection was made for {name}, whose TLS configuration is not that \
+                         of the Host"
+                    );
+                    Outcome::Misdirected { reason }
+                }
+                _ => outcome(hit, request, circumstances),
+            },
         }
     }
 }
@@ -338,7 +429,7 @@ fn decider(winner: &EmissaryRank, other: &EmissaryRank) -> String {
     }
 }
 
-fn outcome(hit: Hit<'_>, request: &Request<'_>) -> Outcome {
+fn outcome(hit: Hit<'_>, request: &Request<'_>, circumstances: &Circumstances<'_>) -> Outcome {
     let mapping = |route: &Arc<Route>| route.object.clone();
     let mut out = Vec::new();
     let with_query = |out: &mut Vec<u8>| {
@@ -369,14 +460,21 @@ fn outcome(hit: Hit<'_>, request: &Request<'_>) -> Outcome {
                 out.extend_from_slice(request.path);
             }
             with_query(&mut out);
+            let host = match &forward.host {
+                HostRewrite::Keep => text(request.authority),
+                HostRewrite::Literal(host) => host.to_string(),
+                HostRewrite::Auto => forward.cluster.spec.host.to_string(),
+            };
+            let Circumstances { peer, local, client, feeds, .. } = *circumstances;
+            let caller = Caller { head: request.head, client, peer, local };
+            let key = forward.hash.as_ref().map(|key| (key, &caller));
             Outcome::Forward {
                 mapping: mapping(route),
                 cluster: Arc::clone(&forward.cluster.spec.name),
-                host: match &forward.host {
-                    HostRewrite::Keep => text(request.authority),
-                    HostRewrite::Literal(host) => host.to_string(),
-                    HostRewrite::Auto => forward.cluster.spec.host.to_string(),
-                },
+                upgrades: forward.upgrades.clone(),
+                shadow: copies(forward, &host),
+                endpoint: Box::new(Choice::of(&forward.cluster, key, feeds)),
+                host,
                 target: text(&out),
                 timeouts: forward.timeouts,
                 request_headers: route.request_headers.clone(),
@@ -384,6 +482,18 @@ fn outcome(hit: Hit<'_>, request: &Request<'_>) -> Outcome {
             }
         }
     }
+}
+
+fn copies(forward: &Forward, host: &str) -> Option<Copies> {
+    let shadow = forward.shadow.as_ref()?;
+    let mut of_copy = Vec::new();
+    rewrite::shadow_host(host.as_bytes(), &mut of_copy);
+    Some(Copies {
+        mapping: shadow.object.clone(),
+        cluster: Arc::clone(&shadow.cluster.spec.name),
+        host: text(&of_copy),
+        percent: shadow.percent,
+    })
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -398,6 +508,9 @@ impl fmt::Display for Explanation {
             write!(f, "?{query}")?;
         }
         writeln!(f, " on {}", self.listener)?;
+        if let Some(tls) = &self.tls {
+            writeln!(f, "{tls}")?;
+        }
         match &self.host {
             None => writeln!(f, "host: none covers {:?}", self.authority)?,
             Some(host) => {
@@ -438,6 +551,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => write!(f, "404: no route"),
+            Self::Misdirected { reason } => write!(f, "421: {reason}"),
+            Self::NoConnection { reason } => write!(f, "no connection: {reason}"),
             Self::Refuse { mapping, message } => {
                 write!(f, "500: {message}")?;
                 mapping.as_ref().map_or(Ok(()), |mapping| write!(f, " (would be for {mapping})"))
@@ -454,6 +569,9 @@ impl fmt::Display for Outcome {
                 timeouts,
                 request_headers,
                 response_headers,
+                upgrades,
+                shadow,
+                endpoint,
             } => {
                 writeln!(f, "forwarded by {mapping} to {cluster}")?;
                 writeln!(f, "  target {target}, host {host}")?;
@@ -474,7 +592,13 @@ impl fmt::Display for Outcome {
                         write!(f, "\n  {what} header added: {}: {}", add.name, add.value.as_str())?;
                     }
                 }
-                Ok(())
+                if !upgrades.is_empty() {
+                    write!(f, "\n  may upgrade to {}", upgrades.join(", "))?;
+                }
+                if let Some(Copies { mapping, cluster, host, percent }) = shadow {
+                    write!(f, "\n  {percent} % copied by {mapping} to {cluster}, host {host}")?;
+                }
+                write!(f, "\n{endpoint}")
             }
         }
     }
