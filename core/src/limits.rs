@@ -74,6 +74,15 @@ pub const DESCRIPTORS_RESERVED: usize = 256;
 /// storm on one leaves room for the others.
 pub const LISTENER_CONNECTIONS_PERCENT: usize = 80;
 
+/// Listening sockets that one message of a hand-over carries; the kernel takes 253.
+pub const HANDOVER_BATCH_MAX: usize = 128;
+/// Listening sockets that a successor takes over.
+pub const HANDOVER_SOCKETS_MAX: usize = 1 << 16;
+/// A process that was asked for its sockets answers within this time.
+pub const HANDOVER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A successor must serve within this time; beyond, it ends and its predecessor goes on.
+pub const HANDOVER_READY_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// Endpoints that one request tries when connecting fails before any byte was written.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 /// Idle upstream connections kept per endpoint and process.

@@ -42,6 +42,15 @@ pub(crate) struct Run {
     pub(crate) meaning: Meaning,
     #[command(flatten)]
     pub(crate) process: Process,
+    /// Take the listening sockets over from the process that waits at this unix socket, which
+    /// drains once this one serves; then wait there for a successor
+    #[arg(long, value_name = "PATH", env = "RINGWAY_HANDOVER")]
+    pub(crate) handover: Option<PathBuf>,
+    /// Listen beside whoever listens on the same ports already; needs net.ipv4.tcp_migrate_req=1
+    #[arg(long, env = "RINGWAY_SHARE_PORTS", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", action = clap::ArgAction::Set, hide_possible_values = true)]
+    pub(crate) share_ports: bool,
     /// Say in the body of a 404 that no route took the request, and how to find out why
     #[arg(long, env = "RINGWAY_HELPFUL_404", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true",

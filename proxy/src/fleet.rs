@@ -38,6 +38,8 @@ pub struct Options {
     pub connections_max: usize,
     /// The same for each listener.
     pub listener_connections_max: usize,
+    /// Listen beside whoever listens on the same address.
+    pub share_ports: bool,
 }
 
 /// What one worker receives beside commands of the sync side.
@@ -92,12 +94,17 @@ struct Bound {
     listening: HashMap<SocketAddr, Listening>,
     /// When something was closed for the last time: workers take a moment over it.
     closed: Option<Instant>,
+    /// Sockets of the process before this one, until they are used or let go.
+    inherited: HashMap<SocketAddr, Vec<TcpListener>>,
+    /// Another process has, or will have, our sockets: closing must not shut them down.
+    lent: bool,
+    /// Nothing will be listened on any more.
+    ended: bool,
 }
 
 /// One address, and the sockets of its SO_REUSEPORT group.
 struct Listening {
     slot: ListenerSlot,
-    #[allow(dead_code, reason = "for a successor")]
     sockets: Vec<Arc<TcpListener>>,
 }
 
@@ -113,6 +120,7 @@ pub struct Workers {
     acks: Receiver<Ack>,
     /// What is listened on now. Only the control side takes this lock.
     bound: Mutex<Bound>,
+    share_ports: bool,
     _log: JoinHandle<()>,
 }
 
@@ -171,7 +179,8 @@ impl Workers {
             handles.push(Handle { messages, wake, slab, shown, cpu, chosen, log, _thread: thread });
         }
         let log = log::spawn(queues)?;
-        Ok(Self { handles, acks, bound: Mutex::default(), _log: log })
+        let share_ports = options.share_ports;
+        Ok(Self { handles, acks, bound: Mutex::default(), share_ports, _log: log })
     }
 
     /// Which I/O driver the workers run on, and why.
@@ -226,14 +235,54 @@ impl Workers {
         for address in addresses {
             bound.listening.remove(&address);
             bound.closed = Some(Instant::now());
-            self.post_all(|| Message::Close { address, own: true });
+            let own = !bound.lent;
+            self.post_all(|| Message::Close { address, own });
         }
+    }
+
+    /// Sockets to use for their addresses before new ones are bound.
+    pub fn inherit(&self, sockets: Vec<TcpListener>) {
+        let mut bound = self.bound();
+        for socket in sockets {
+            if let Ok(address) = socket.local_addr() {
+                bound.inherited.entry(address).or_default().push(socket);
+            }
+        }
+    }
+
+    /// Lets go of inherited sockets that were not used; gives their addresses.
+    pub fn disinherit(&self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.bound().inherited).into_keys().collect()
+    }
+
+    /// The listening sockets, for another process to accept from too; `None` when they are closed
+    /// for good.
+    pub fn lend(&self) -> Option<Vec<Arc<TcpListener>>> {
+        let mut bound = self.bound();
+        if bound.ended {
+            return None;
+        }
+        bound.lent = true;
+        Some(bound.listening.values().flat_map(|l| &l.sockets).cloned().collect())
+    }
+
+    /// The other process is gone.
+    pub fn take_back(&self) {
+        self.bound().lent = false;
     }
 
     /// Listens on an address that nobody of us has.
     fn open(&self, bound: &mut Bound, bind: &Bind) -> io::Result<()> {
+        let n = self.handles.len();
+        let inherited = bound.inherited.remove(&bind.address).unwrap_or_default();
         let sockets = loop {
-            match listen::bind(bind.address, self.handles.len()) {
+            let more = if inherited.is_empty() && !self.share_ports {
+                listen::bind(bind.address, n)
+            } else {
+                // Each socket's queue is served, whichever number of workers there is.
+                listen::join(bind.address, n.saturating_sub(inherited.len()))
+            };
+            match more {
                 // We have just let go of the address, or of one that overlaps.
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
@@ -241,10 +290,10 @@ impl Workers {
                 {
                     std::thread::sleep(CLOSE_POLL);
                 }
-                sockets => break sockets?,
+                more => break more?,
             }
         };
-        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        let sockets: Vec<_> = inherited.into_iter().chain(sockets).map(Arc::new).collect();
         let Bind { listener: slot, address } = *bind;
         for (n, socket) in sockets.iter().enumerate() {
             let socket = socket.clone();
@@ -310,7 +359,9 @@ impl Fleet for Workers {
     }
 
     fn close_listeners(&self) {
-        self.close(&mut self.bound(), |_| true);
+        let mut bound = self.bound();
+        bound.ended = true;
+        self.close(&mut bound, |_| true);
     }
 
     fn is_drained(&self) -> bool {

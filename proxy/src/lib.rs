@@ -17,6 +17,7 @@ mod upstream;
 mod observe;
 
 pub mod fleet;
+pub mod handover;
 
 pub use net::socket::{allowed_cpus, raise_descriptors};
 pub use observe::log::LogForm;

@@ -56,6 +56,40 @@ pub struct Options {
     pub version: &'static str,
 }
 
+/// The processes before and after this one, as far as they concern the gateway.
+#[derive(Default)]
+pub struct Succession {
+    /// This process takes over from another: it listens only once it can answer everything, and
+    /// gives up if that takes too long.
+    pub takes_over: bool,
+    /// The socket of the other's admin port. Answered as soon as this process is ready; until
+    /// then the other answers.
+    pub admin: Option<std::net::TcpListener>,
+    successor: Option<tokio::sync::mpsc::Receiver<Sender<()>>>,
+}
+
+/// Tells the gateway that a successor serves.
+pub struct Relief(tokio::sync::mpsc::Sender<Sender<()>>);
+
+impl Succession {
+    /// Of a process that may be succeeded.
+    pub fn with_successor() -> (Self, Relief) {
+        let (relief, successor) = tokio::sync::mpsc::channel(1);
+        (Self { successor: Some(successor), ..Self::default() }, Relief(relief))
+    }
+}
+
+impl Relief {
+    /// Makes the gateway stop accepting and drain; waits at most this long for the former. Not to
+    /// be called on the gateway's own thread.
+    pub fn stop_accepting(&self, patience: Duration) {
+        let (released, stopped) = bounded(1);
+        if self.0.blocking_send(released).is_ok() {
+            let _ = stopped.recv_timeout(patience);
+        }
+    }
+}
+
 /// What the gateway shows of itself.
 pub struct State {
     pub options: Options,
@@ -112,14 +146,16 @@ pub struct Report {
 /// How often to look whether the gateway is ready, or drained.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Runs until a signal ends it. `ready` is called once, when the gateway is.
+/// Runs until a signal or a successor ends it. `ready` is called once, when the gateway is, with
+/// the socket of the admin port; it may block, and its error ends the gateway.
 ///
 /// # Errors
 /// The folder cannot be read, the admin port or every listener cannot be bound, a thread died.
 pub fn run(
     options: Options,
     fleet: Arc<dyn Fleet>,
-    ready: impl FnOnce(&State),
+    succession: Succession,
+    ready: impl FnOnce(&State, std::net::TcpListener) -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let since = Instant::now();
     let mut folder = Folder::new(&options.folder);
@@ -131,16 +167,25 @@ pub fn run(
         .with_context(|| format!("reading {}", options.folder.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
-    let admin = std::net::TcpListener::bind(options.admin)
-        .with_context(|| format!("cannot listen on {} for the admin port", options.admin))?;
+    let inherited =
+        succession.admin.filter(|socket| socket.local_addr().is_ok_and(|at| at == options.admin));
+    let admin_waits = inherited.is_some();
+    let admin = match inherited {
+        Some(socket) => socket,
+        None => std::net::TcpListener::bind(options.admin)
+            .with_context(|| format!("cannot listen on {} for the admin port", options.admin))?,
+    };
     admin.set_nonblocking(true)?;
-    let admin = tokio::net::TcpListener::from_std(admin)?;
+    let admin_socket = admin.try_clone()?;
     let state = Arc::new(State::new(options, fleet));
 
     let (messages, inbox) = bounded(limits::COMMANDS_MAX);
     let (lookups, wanted) = tokio::sync::watch::channel(Arc::default());
     let fleet = Arc::clone(&state.fleet);
-    let publisher = Publisher::new(fleet, Arc::clone(&state.progress), lookups);
+    let mut publisher = Publisher::new(fleet, Arc::clone(&state.progress), lookups);
+    if succession.takes_over {
+        publisher = publisher.patient();
+    }
     let publish =
         std::thread::Builder::new().name("publish".into()).spawn(move || publisher.run(&inbox))?;
     let worker = Work {
@@ -171,15 +216,26 @@ pub fn run(
         !matches!(answers.try_send(message), Err(TrySendError::Full(_)))
     }));
     let service = Arc::new(admin::Admin::new(Arc::clone(&state)));
-    tokio::spawn(admin::http::serve(admin, service));
+    let mut successor = succession.successor;
 
     runtime.block_on(async {
+        let admin = tokio::net::TcpListener::from_std(admin)?;
+        let (open, opened) = tokio::sync::oneshot::channel::<()>();
+        let admin = tokio::spawn(async move {
+            if !admin_waits || opened.await.is_ok() {
+                admin::http::serve(admin, service).await;
+            }
+        });
         let mut signals = Signals::new()?;
         let served = async {
             // A thread that ends has panicked: nothing ends them while this runs.
             while !publish.is_finished() && !build.is_finished() {
                 if state.progress.is_ready() || state.progress.has_failed() {
                     break;
+                }
+                if succession.takes_over && since.elapsed() > limits::HANDOVER_READY_TIMEOUT {
+                    let limit = limits::HANDOVER_READY_TIMEOUT.as_secs();
+                    anyhow::bail!("not ready within {limit} s: the process before this goes on");
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -190,20 +246,45 @@ pub fn run(
                 anyhow::bail!("cannot listen on {}", said.join(", "));
             }
             if state.progress.is_ready() {
-                ready(&state);
+                let _ = open.send(());
+                let state = Arc::clone(&state);
+                tokio::task::spawn_blocking(move || ready(&state, admin_socket)).await??;
             }
             while !publish.is_finished() && !build.is_finished() {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             anyhow::bail!("a thread of the gateway has died")
         };
+        let succeeded = async {
+            match &mut successor {
+                Some(successor) => successor.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            outcome = served => return outcome,
-            () = signals.next() => {}
-        }
-        tokio::select! {
-            () = drain(&state, &messages) => Ok(()),
-            () = signals.next() => anyhow::bail!("a second signal: ending at once"),
+            outcome = served => outcome,
+            () = signals.next() => {
+                tokio::select! {
+                    () = drain(&state, &messages) => Ok(()),
+                    () = signals.next() => anyhow::bail!("a second signal: ending at once"),
+                }
+            }
+            // A sender that is gone means that nobody can succeed us any more.
+            Some(released) = succeeded => {
+                state.progress.set_succeeded();
+                admin.abort();
+                // The descriptor is closed when the task is gone.
+                let _ = admin.await;
+                stop_accepting(&state, &messages).await;
+                let _ = released.try_send(());
+                tokio::select! {
+                    () = finish(&state) => Ok(()),
+                    // The first one only asks for what is under way.
+                    () = async { signals.next().await; signals.next().await } => {
+                        anyhow::bail!("a second signal: ending at once")
+                    }
+                }
+            }
         }
     })
 }
@@ -233,14 +314,19 @@ impl Signals {
 /// Lets go of traffic: not ready at once, listeners closed after the delay, connections finished
 /// within the drain time.
 async fn drain(state: &State, messages: &Sender<Message>) {
-    let Options { shutdown_delay, drain_time, .. } = state.options;
     state.progress.set_draining();
-    log::info(format!(
-        "draining: {} connections have {} s to finish",
-        state.fleet.connections(),
-        (shutdown_delay + drain_time).as_secs()
-    ));
-    tokio::time::sleep(shutdown_delay).await;
+    let delay = state.options.shutdown_delay;
+    if !delay.is_zero() {
+        log::info(format!("not ready any more; accepting for another {} s", delay.as_secs()));
+        tokio::time::sleep(delay).await;
+    }
+    stop_accepting(state, messages).await;
+    finish(state).await;
+}
+
+/// Closes the listeners and tells clients to go.
+async fn stop_accepting(state: &State, messages: &Sender<Message>) {
+    let drain_time = state.options.drain_time;
     // Not waiting for room: the listeners are closed here whether or not the publisher knows.
     let _ = messages.try_send(Message::Stop);
     state.fleet.close_listeners();
@@ -249,9 +335,18 @@ async fn drain(state: &State, messages: &Sender<Message>) {
             tokio::time::sleep(POLL).await;
         }
     }
-    let deadline = Instant::now() + drain_time;
+    log::info(format!(
+        "draining: {} connections have {} s to finish",
+        state.fleet.connections(),
+        drain_time.as_secs()
+    ));
+}
+
+/// Waits until the connections are finished, or cut.
+async fn finish(state: &State) {
     // The workers cut what is left at the deadline; a moment more lets them.
-    while !state.fleet.is_drained() && Instant::now() < deadline + Duration::from_secs(1) {
+    let deadline = Instant::now() + state.options.drain_time + Duration::from_secs(1);
+    while !state.fleet.is_drained() && Instant::now() < deadline {
         tokio::time::sleep(POLL).await;
     }
     log::info(match state.fleet.connections() {

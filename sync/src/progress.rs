@@ -21,6 +21,7 @@ pub struct Progress {
     oldest: AtomicU64,
     ready: AtomicBool,
     draining: AtomicBool,
+    succeeded: AtomicBool,
     rest: Mutex<Rest>,
 }
 
@@ -64,6 +65,12 @@ impl Progress {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Another process serves in our place: we drain, and who still asks us is told of it.
+    pub(crate) fn set_succeeded(&self) {
+        self.succeeded.store(true, Ordering::Release);
+        self.set_draining();
+    }
+
     pub(crate) fn set_slowest(&self, since: Option<Instant>) {
         self.rest().slowest = since;
     }
@@ -93,9 +100,11 @@ impl Progress {
         self.rest().feeds.get(&cluster).map(Arc::clone)
     }
 
-    /// Every worker serves a configuration, its listeners are bound, and no drain has begun.
+    /// Every worker serves a configuration, its listeners are bound, and no drain has begun; or
+    /// all of that is true of the process that took over.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.is_draining()
+        let goes_on = !self.is_draining() || self.succeeded.load(Ordering::Acquire);
+        self.ready.load(Ordering::Acquire) && goes_on
     }
 
     pub fn is_draining(&self) -> bool {

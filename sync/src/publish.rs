@@ -112,6 +112,8 @@ pub struct Publisher {
     bind_at: Option<Instant>,
     announced: Generation,
     stopped: bool,
+    /// Listen only once names are known, too: another process serves meanwhile.
+    patient: bool,
 }
 
 impl Publisher {
@@ -138,7 +140,13 @@ impl Publisher {
             bind_at: None,
             announced: Generation(0),
             stopped: false,
+            patient: false,
         }
+    }
+
+    /// Listens only once everything can be answered.
+    pub fn patient(self) -> Self {
+        Self { patient: true, ..self }
     }
 
     /// Works until the senders are gone.
@@ -333,7 +341,8 @@ impl Publisher {
 
     /// Binds the listeners of a table that every worker serves.
     fn bind(&mut self, table: &Table, now: Instant) {
-        if self.stopped || self.bind_at.is_none_or(|at| at > now) {
+        let must_wait = self.patient && !self.has_answers(now);
+        if self.stopped || must_wait || self.bind_at.is_none_or(|at| at > now) {
             return;
         }
         let wanted = binds(table);
@@ -366,14 +375,17 @@ impl Publisher {
                 newest.summary
             ));
         }
-        let answered = self.awaited.is_empty()
-            || self
-                .first_published
-                .is_some_and(|at| now.duration_since(at) >= limits::DNS_FIRST_ANSWER_TIMEOUT);
         let all_bound = self.bind_at.is_none();
-        if answered && all_bound && !self.stopped {
+        if self.has_answers(now) && all_bound && !self.stopped {
             self.progress.set_ready();
         }
+    }
+
+    /// The names of the first table are known, or have been waited for long enough.
+    fn has_answers(&self, now: Instant) -> bool {
+        let patience = limits::DNS_FIRST_ANSWER_TIMEOUT;
+        let waited = |at| now.duration_since(at) >= patience;
+        self.awaited.is_empty() || self.first_published.is_some_and(waited)
     }
 }
 

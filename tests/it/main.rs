@@ -15,6 +15,7 @@ fn heavy() -> std::sync::MutexGuard<'static, ()> {
 mod drain;
 mod golden;
 mod h1;
+mod handover;
 mod reload;
 mod shadow;
 mod stream;

@@ -4,6 +4,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
 /// The port that a claim is held on, on the block's last address.
@@ -53,4 +54,20 @@ pub fn fresh() -> Ipv4Addr {
     let block = blocks.last_mut().expect("one was pushed just now");
     block.next += 1;
     block.address(block.next - 1)
+}
+
+/// Switches the loopback interface of a fresh network namespace on.
+pub fn raise_loopback() -> std::io::Result<()> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: an all-zero request is a valid one; the name fits with its end.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request outlives the call, which reads it only.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }

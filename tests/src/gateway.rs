@@ -5,8 +5,8 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +20,7 @@ use crate::{PATIENCE, wait_until};
 pub struct Options {
     pub io_backend: &'static str,
     pub workers: usize,
+    pub admin_port: u16,
     /// Further arguments of `ringway run`.
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -27,7 +28,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { io_backend: "io_uring", workers: 1, args: Vec::new(), env: Vec::new() }
+        Self {
+            io_backend: "io_uring",
+            workers: 1,
+            admin_port: ADMIN_PORT,
+            args: Vec::new(),
+            env: Vec::new(),
+        }
     }
 }
 
@@ -42,7 +49,23 @@ impl Options {
 pub struct Gateway {
     child: Child,
     ip: Ipv4Addr,
-    root: PathBuf,
+    admin_port: u16,
+    root: Arc<Root>,
+    /// Of the processes that share the folder, which this is.
+    number: u64,
+}
+
+/// The folder of a gateway and its successors; goes with the last of them.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    processes: AtomicU64,
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
 }
 
 /// The admin port, as Emissary has it.
@@ -60,15 +83,37 @@ impl Gateway {
     pub fn spawn(manifests: &str, options: &Options) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Relaxed);
-        let root = std::env::temp_dir().join(format!("ringway-it-{}-{number}", std::process::id()));
-        fs::create_dir_all(root.join("manifests"))?;
-        fs::write(root.join("manifests/all.yaml"), manifests)?;
-        let ip = crate::address::fresh();
+        let path = std::env::temp_dir().join(format!("ringway-it-{}-{number}", std::process::id()));
+        fs::create_dir_all(path.join("manifests"))?;
+        fs::write(path.join("manifests/all.yaml"), manifests)?;
+        let root = Arc::new(Root { path, processes: AtomicU64::new(0) });
+        let manifests = root.path.join("manifests");
+        Self::process(&root, &manifests, crate::address::fresh(), options)
+    }
+
+    /// Starts another process on the same addresses and manifests, and does not wait.
+    pub fn successor(&self, options: &Options) -> Result<Self> {
+        self.successor_with(&self.folder(), options)
+    }
+
+    /// The same with manifests of its own.
+    pub fn successor_with(&self, manifests: &Path, options: &Options) -> Result<Self> {
+        Self::process(&self.root, manifests, self.ip, options)
+    }
+
+    fn process(
+        root: &Arc<Root>,
+        manifests: &Path,
+        ip: Ipv4Addr,
+        options: &Options,
+    ) -> Result<Self> {
+        let number = root.processes.fetch_add(1, Relaxed);
+        let output = |name: &str| fs::File::create(root.path.join(format!("{name}-{number}")));
         let child = Command::new(binary()?)
             .arg("run")
             .arg("-f")
-            .arg(root.join("manifests"))
-            .args(["--admin-addr", &format!("{ip}:{ADMIN_PORT}")])
+            .arg(manifests)
+            .args(["--admin-addr", &format!("{ip}:{}", options.admin_port)])
             .args(["--io-backend", options.io_backend])
             .args(["--workers", &options.workers.to_string()])
             .arg("--pin=false")
@@ -77,19 +122,27 @@ impl Gateway {
             .env("AMBASSADOR_ENVOY_BIND_ADDRESS", ip.to_string())
             .envs(options.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
-            .stdout(fs::File::create(root.join("stdout"))?)
-            .stderr(fs::File::create(root.join("stderr"))?)
+            .stdout(output("stdout")?)
+            .stderr(output("stderr")?)
             .spawn()
             .context("starting ringway")?;
-        Ok(Self { child, ip, root })
+        Ok(Self { child, ip, admin_port: options.admin_port, root: Arc::clone(root), number })
     }
 
+    /// Waits until the admin port says that it is ready.
     pub fn await_ready(&self) -> Result<()> {
+        self.await_start(|| self.admin("/ambassador/v0/check_ready").is_ok_and(|r| r.status == 200))
+    }
+
+    /// Waits until this very process says in its log that it is ready: the admin port may be
+    /// another's.
+    pub fn await_said_ready(&self) -> Result<()> {
+        self.await_start(|| self.log().contains(" ready: listening on "))
+    }
+
+    fn await_start(&self, mut is_ready: impl FnMut() -> bool) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        loop {
-            if self.admin("/ambassador/v0/check_ready").is_ok_and(|r| r.status == 200) {
-                return Ok(());
-            }
+        while !is_ready() {
             let pid = self.child.id();
             let gone = fs::read_to_string(format!("/proc/{pid}/stat"))
                 .map_or(true, |stat| stat.contains(") Z "));
@@ -99,16 +152,17 @@ impl Gateway {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        Ok(())
     }
 
     /// The folder that it watches.
     pub fn folder(&self) -> PathBuf {
-        self.root.join("manifests")
+        self.root.path.join("manifests")
     }
 
     /// Replaces a file of the folder in one step, as editors and Kubernetes do.
     pub fn write(&self, name: &str, manifests: &str) -> Result<()> {
-        let draft = self.root.join(name);
+        let draft = self.root.path.join(name);
         fs::write(&draft, manifests)?;
         fs::rename(draft, self.folder().join(name))?;
         Ok(())
@@ -129,7 +183,7 @@ impl Gateway {
 
     /// A request to the admin port.
     pub fn admin(&self, target: &str) -> Result<Response> {
-        Ok(self.client(ADMIN_PORT)?.get(target, "localhost")?)
+        Ok(self.client(self.admin_port)?.get(target, "localhost")?)
     }
 
     /// The sum of a series' samples in `/metrics` whose labels contain this text.
@@ -172,6 +226,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -202,14 +261,16 @@ impl Gateway {
 
     /// What it printed to stderr so far, the end of it.
     pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.root.join("stderr")).unwrap_or_default();
+        let text = fs::read_to_string(self.root.path.join(format!("stderr-{}", self.number)))
+            .unwrap_or_default();
         let from = text.len().saturating_sub(4000);
         text[text.ceil_char_boundary(from)..].to_owned()
     }
 
     /// What it printed to stdout so far: the access log.
     pub fn stdout(&self) -> String {
-        fs::read_to_string(self.root.join("stdout")).unwrap_or_default()
+        fs::read_to_string(self.root.path.join(format!("stdout-{}", self.number)))
+            .unwrap_or_default()
     }
 }
 
@@ -217,7 +278,6 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.root);
     }
 }
 

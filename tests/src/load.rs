@@ -153,6 +153,8 @@ pub struct Outcome {
     pub noted: BTreeMap<String, u64>,
     /// Connections that the gateway ended after an answer that said so.
     pub closed: u64,
+    /// Connections that could not be made anew.
+    pub refused: u64,
 }
 
 /// What to ask for.
@@ -215,10 +217,12 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Outcome {
             }
         });
         for _ in 0..renew {
-            if deadline.is_none()
-                && let Ok(connection) = Asking::connect(plan)
-            {
-                asking.push(connection);
+            if deadline.is_some() {
+                break;
+            }
+            match Asking::connect(plan) {
+                Ok(connection) => asking.push(connection),
+                Err(_) => outcome.refused += 1,
             }
         }
     }

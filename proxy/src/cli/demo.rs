@@ -14,6 +14,7 @@ use ringway_sync::sample::{self, Sample};
 use super::environment;
 use super::run::{fleet_options, options, serve, start_log};
 use crate::args::Demo;
+use ringway_proxy::fleet::Options as FleetOptions;
 
 /// The sample manifests, as `deploy/examples/quickstart` has them.
 const MANIFESTS: [(&str, &str); 3] = [
@@ -46,9 +47,8 @@ pub(crate) fn demo(demo: Demo) -> anyhow::Result<ExitCode> {
     options.folder.clone_from(&demo.dir);
     options.settings.default_listeners = true;
     let port = demo.port;
-    serve(options, fleet_options(&demo.process, &environment, true), move |state| {
-        println!("{}", hints(state, port));
-    })
+    let fleet = FleetOptions { helpful_404: true, ..fleet_options(&demo.process, &environment) };
+    serve(options, fleet, None, move |state| println!("{}", hints(state, port)))
 }
 
 /// Writes the manifests that are not there yet; gives how many were.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `ringway run`: workers in front, the slow side behind, until a signal.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use std::time::Duration;
 use ringway_core::limits;
 use ringway_proxy::LogForm;
 use ringway_proxy::fleet::{Options as FleetOptions, Workers};
-use ringway_sync::gateway::{self, Options, State};
+use ringway_sync::gateway::{self, Options, State, Succession};
 use ringway_sync::log;
 
+use super::handover::Handover;
 use super::{environment, expansions};
 use crate::args::{AccessLog, Environment, IoBackend, Process, Run};
 
@@ -23,7 +25,18 @@ pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
     let mut options = options(&run.process, &environment);
     options.folder = run.folder;
     options.settings = run.meaning.settings(&environment);
-    serve(options, fleet_options(&run.process, &environment, run.helpful_404), |state| {
+    let fleet = FleetOptions {
+        helpful_404: run.helpful_404,
+        share_ports: run.share_ports,
+        ..fleet_options(&run.process, &environment)
+    };
+    if run.share_ports && !migrates_requests() {
+        log::warn(
+            "--share-ports without net.ipv4.tcp_migrate_req=1: when a process that shares a port \
+             stops, connections that wait for it are reset",
+        );
+    }
+    serve(options, fleet, run.handover, |state| {
         let listening: Vec<String> =
             state.progress.bound().iter().map(ToString::to_string).collect();
         log::info(format!(
@@ -33,6 +46,12 @@ pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
             state.options.folder.display(),
         ));
     })
+}
+
+/// Whether the kernel moves waiting connections of a closing socket to others of its port
+/// (Linux 5.14).
+fn migrates_requests() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req").is_ok_and(|on| on.trim() == "1")
 }
 
 pub(super) fn start_log(environment: &Environment) {
@@ -46,7 +65,7 @@ pub(super) fn start_log(environment: &Environment) {
 /// What the slow side is told, without what to serve.
 pub(super) fn options(process: &Process, environment: &Environment) -> Options {
     Options {
-        folder: std::path::PathBuf::new(),
+        folder: PathBuf::new(),
         settings: environment.settings.clone(),
         environment: expansions(),
         admin: process.admin_addr.unwrap_or(environment.admin),
@@ -58,11 +77,7 @@ pub(super) fn options(process: &Process, environment: &Environment) -> Options {
 }
 
 /// What the workers are told.
-pub(super) fn fleet_options(
-    process: &Process,
-    environment: &Environment,
-    helpful_404: bool,
-) -> FleetOptions {
+pub(super) fn fleet_options(process: &Process, environment: &Environment) -> FleetOptions {
     let cpus = || ringway_proxy::allowed_cpus().len().max(1);
     let by_descriptors = connections_by(ringway_proxy::raise_descriptors());
     let connections_max = process.max_connections.map_or(by_descriptors, |n| n as usize);
@@ -81,9 +96,10 @@ pub(super) fn fleet_options(
             Some(AccessLog::Text) => LogForm::Text,
             Some(AccessLog::Json) => LogForm::Json,
         },
-        helpful_404,
+        helpful_404: false,
         connections_max,
         listener_connections_max: process.max_listener_connections.map_or(of_all, |n| n as usize),
+        share_ports: false,
     }
 }
 
@@ -94,11 +110,13 @@ fn connections_by(descriptors: u64) -> usize {
     (descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED) / 2).clamp(1, limits::CONNECTIONS_MAX)
 }
 
-/// Starts the workers and serves until a signal. A failure to start is said and ends with 1.
+/// Starts the workers and serves until a signal or a successor. A failure to start is said and
+/// ends with 1.
 pub(super) fn serve(
     mut options: Options,
     fleet: FleetOptions,
-    ready: impl FnOnce(&State),
+    handover: Option<PathBuf>,
+    ready: impl FnOnce(&State) + Send + 'static,
 ) -> anyhow::Result<ExitCode> {
     // The probe Mappings lead back to the admin port, which always answers on loopback.
     let mut probes = options.admin;
@@ -107,7 +125,7 @@ pub(super) fn serve(
     }
     options.settings.admin_address = Some(probes);
     let workers = match Workers::start(&fleet) {
-        Ok(workers) => workers,
+        Ok(workers) => Arc::new(workers),
         Err(error) => {
             log::error(format!("the workers do not start: {error}"));
             return Ok(ExitCode::FAILURE);
@@ -119,8 +137,23 @@ pub(super) fn serve(
         fleet.workers,
         workers.io_backend()
     ));
-    let workers = Arc::new(workers);
-    let ended = gateway::run(options, workers.clone(), ready);
+    let ended = match handover {
+        None => {
+            let ready = move |state: &State, _| {
+                ready(state);
+                Ok(())
+            };
+            gateway::run(options, workers.clone(), Succession::default(), ready)
+        }
+        Some(path) => Handover::begin(path, &workers).and_then(|(handover, succession)| {
+            let ready = move |state: &State, admin| {
+                handover.complete(admin)?;
+                ready(state);
+                Ok(())
+            };
+            gateway::run(options, workers.clone(), succession, ready)
+        }),
+    };
     workers.settle_log(LOG_PATIENCE);
     match ended {
         Ok(()) => Ok(ExitCode::SUCCESS),

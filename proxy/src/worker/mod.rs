@@ -67,6 +67,7 @@ impl Worker {
             helpful_404: false,
             connections_max: 1,
             listener_connections_max: 1,
+            share_ports: false,
         };
         let worker = Rc::new(Self::new(&Start {
             index: 0,

@@ -61,6 +61,11 @@ pub trait Service: Send + Sync + 'static {
     /// Answers that take microseconds; `None` sends the request to [`Service::slow`].
     fn quick(&self, request: &Request) -> Option<Response>;
 
+    /// Ask on a new connection next time: another process answers there.
+    fn is_leaving(&self) -> bool {
+        false
+    }
+
     /// All other answers; called on a thread that may block.
     fn slow(&self, request: &Request) -> Response;
 }
@@ -109,6 +114,7 @@ async fn connection(
             }
             Err(status) => (Response::text(status, "bad request\n"), false, false),
         };
+        let keep_alive = keep_alive && !service.is_leaving();
         let bytes = encode(&response, head_only, keep_alive);
         match timeout(limits::ADMIN_TIMEOUT, stream.write_all(&bytes)).await {
             Ok(written) => written?,

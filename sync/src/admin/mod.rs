@@ -127,6 +127,10 @@ impl Service for Admin {
         }
     }
 
+    fn is_leaving(&self) -> bool {
+        self.state.progress.is_draining()
+    }
+
     fn slow(&self, request: &Request) -> Response {
         let path = request.path.strip_suffix('/').unwrap_or(&request.path);
         match path {
