@@ -20,7 +20,7 @@ use crate::http::h1;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::tcp;
-use crate::terminate::{self, Handshake};
+use crate::terminate::{self, Accepted, Handshake};
 use crate::worker::{ListenerState, Worker};
 
 /// First byte of a TLS record that carries a ClientHello (RFC 8446 §5.1).
@@ -122,12 +122,17 @@ impl Layers<'_> {
                         // Handshakes have their own bound and deadline.
                         self.idle.set(false);
                         let accepted = terminate::accept(self.worker, self.listener, self.stream);
-                        let (stream, handshake, tcp) = accepted.await.ok_or(Refused::Handshake)?;
+                        let accepted = accepted.await.ok_or(Refused::Handshake)?;
                         self.idle.set(true);
-                        self.stream = stream;
-                        self.origin.tls = Some(handshake);
-                        if let Some(tcp) = tcp {
-                            return Ok(self.carry(Payload::Tcp(tcp)));
+                        match accepted {
+                            Accepted::PassedThrough(stream) => self.stream = stream,
+                            Accepted::Terminated(stream, handshake, tcp) => {
+                                self.stream = stream;
+                                self.origin.tls = Some(handshake);
+                                if let Some(tcp) = tcp {
+                                    return Ok(self.carry(Payload::Tcp(tcp)));
+                                }
+                            }
                         }
                     }
                 }

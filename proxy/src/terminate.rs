@@ -81,14 +81,22 @@ impl Handshakes {
     }
 }
 
-/// Handshakes with a client whose first byte says TLS; nothing of it has been received. Gives the
-/// connection, decrypted, and where its bytes go (`None`: they are HTTP). `None`: there is no
-/// connection; the client was told as far as it listens, and it was counted why.
+/// What comes of a client's wish to speak TLS.
+pub(crate) enum Accepted {
+    /// The connection, decrypted, and where its bytes go (`None`: they are HTTP).
+    Terminated(Stream, Rc<Handshake>, Option<Arc<TcpRoute>>),
+    /// No chain is for its name, and a TCPMapping takes what no chain is for: the ClientHello will
+    /// be received again.
+    PassedThrough(Stream),
+}
+
+/// Handshakes with a client whose first byte says TLS; nothing of it has been received. `None`:
+/// there is no connection; the client was told as far as it listens, and it was counted why.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
     listener: &ListenerState,
     mut stream: Stream,
-) -> Option<(Stream, Rc<Handshake>, Option<Arc<TcpRoute>>)> {
+) -> Option<Accepted> {
     let timers = &worker.timers;
     timers.arm(&stream.timer, timers.now(), HANDSHAKE_TIMEOUT, Direction::Both);
     let entry = worker.handshakes.begin(listener.slot, &stream.timer);
@@ -96,9 +104,13 @@ pub(crate) async fn accept(
     worker.handshakes.end(&entry);
     let count = |cell| worker.slab.listener_add(listener.slot, cell, 1);
     match settled {
-        Ok((handshake, tcp)) => {
+        Ok(Some((handshake, tcp))) => {
             stream.timer.disarm();
-            Some((stream, Rc::new(handshake), tcp))
+            Some(Accepted::Terminated(stream, Rc::new(handshake), tcp))
+        }
+        Ok(None) => {
+            stream.timer.disarm();
+            Some(Accepted::PassedThrough(stream))
         }
         Err(failure) => {
             // No `close_notify` behind an alert.
@@ -133,13 +145,19 @@ fn cell_of(error: &Error) -> ListenerCell {
     }
 }
 
+/// `None`: the connection passes through as it is.
 async fn handshake(
     worker: &Rc<Worker>,
     listener: &ListenerState,
     stream: &mut Stream,
-) -> Result<(Handshake, Option<Arc<TcpRoute>>), Refusal> {
-    let (accepted, rest) =
-        wire::hello(stream, &worker.buffers).await.map_err(Refusal::Handshake)?;
+) -> Result<Option<(Handshake, Option<Arc<TcpRoute>>)>, Refusal> {
+    let passes = {
+        let view = worker.view(listener);
+        view.table.listener(listener.slot).is_some_and(|listener| listener.tcp.is_some())
+    };
+    let mut whole = Vec::new();
+    let hello = wire::hello(stream, &worker.buffers, passes.then_some(&mut whole));
+    let (accepted, rest) = hello.await.map_err(Refusal::Handshake)?;
     let hello = accepted.client_hello();
     let server_name = server_name(&hello);
     let chain = {
@@ -147,6 +165,11 @@ async fn handshake(
         let listener = view.table.listener(listener.slot);
         listener.and_then(|listener| listener.chain(server_name.as_deref())).cloned()
     };
+    if chain.is_none() && passes {
+        stream.reader.unread(&whole);
+        return Ok(None);
+    }
+    drop(whole);
     let served = chain.and_then(|chain| Some((chain.termination.clone()?, chain)));
     let Some((termination, chain)) = served else {
         // RFC 6066 §3.
@@ -166,7 +189,7 @@ async fn handshake(
     session.inspect(|connection| count(&worker.slab, listener.slot, connection));
     let open = Open { slab: worker.slab.clone(), listener: listener.slot };
     let tcp = chain.tcp.clone();
-    Ok((Handshake { server_name, termination, _open: open }, tcp))
+    Ok(Some((Handshake { server_name, termination, _open: open }, tcp)))
 }
 
 /// One spelling for routing, checks and logs.

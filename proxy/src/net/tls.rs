@@ -42,10 +42,12 @@ pub(crate) enum Failure {
     Refused(rustls::Error),
 }
 
-/// Receives a ClientHello; gives it with the bytes behind it.
+/// Receives a ClientHello; gives it with the bytes behind it. `whole` gets all of both, where
+/// somebody else may have to receive them again.
 pub(crate) async fn hello(
     stream: &mut Stream,
     buffers: &Buffers,
+    mut whole: Option<&mut Vec<u8>>,
 ) -> Result<(Accepted, Vec<u8>), Failure> {
     let mut acceptor = Acceptor::default();
     loop {
@@ -57,6 +59,9 @@ pub(crate) async fn hello(
         if !matches!(received, Ok(n) if n > 0) {
             buffers.put(buffer);
             return Err(Failure::Ended);
+        }
+        if let Some(whole) = &mut whole {
+            whole.extend_from_slice(&buffer);
         }
         let mut taken = 0;
         while taken < buffer.len() {
