@@ -20,4 +20,5 @@ mod reload;
 mod shadow;
 mod stream;
 mod swaps;
+mod tcp;
 mod tidy;
