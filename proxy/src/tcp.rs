@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ringway_core::ir::Transport;
 use ringway_core::name::ListenerSlot;
 use ringway_core::observe::metric::{ClusterCell, ListenerCell, Slab, WorkerCell};
 use ringway_core::policy::format::{Facts, Flags};
@@ -36,7 +37,12 @@ pub(crate) async fn serve(
     let mut record = Record::new(Instant::now());
     let state = worker.cluster(cluster.slot);
     let mut preference = Preference::default();
-    match upstream::acquire(worker, cluster, &state, &mut preference, true).await {
+    let upstream = match &cluster.spec.transport {
+        // TLS that cannot be had is never cleartext instead.
+        Transport::Tls(None) | Transport::Http2 => Err(NoUpstream::Tls("no usable TLSContext")),
+        _ => upstream::acquire(worker, cluster, &state, &mut preference, true).await,
+    };
+    match upstream {
         Ok(mut upstream) => {
             record.upstream = Some(upstream.endpoint.address);
             record.upstream_local = upstream.stream.local_addr();

@@ -397,7 +397,8 @@ fn nine_thousand_tunnels_at_rest() {
         let manifests = listener(8080)
             + &mapping("all", &format!("prefix: /, service: '{}'", http.address()))
             + &tcp("sink", &format!("port: 7001, service: '{service}'"));
-        let gateway = start(&manifests, driver, &["--access-log=off"]);
+        let args = ["--access-log=off", "--max-listener-connections=9500"];
+        let gateway = start(&manifests, driver, &args);
         let slowest = || {
             let mut client = gateway.client(8080).unwrap();
             let mut times: Vec<Duration> = (0..300)
