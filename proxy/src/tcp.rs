@@ -40,7 +40,8 @@ pub(crate) async fn serve(
     let upstream = match &cluster.spec.transport {
         // TLS that cannot be had is never cleartext instead.
         Transport::Tls(None) | Transport::Http2 => Err(NoUpstream::Tls("no usable TLSContext")),
-        _ => upstream::acquire(worker, cluster, &state, &mut preference, true).await,
+        // Boxed: a tunnel at rest is small, whatever connecting took.
+        _ => Box::pin(upstream::acquire(worker, cluster, &state, &mut preference, true)).await,
     };
     match upstream {
         Ok(mut upstream) => {

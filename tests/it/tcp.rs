@@ -423,7 +423,7 @@ fn nine_thousand_tunnels_at_rest() {
         let per_tunnel = (gateway.rss().unwrap() - before) / N as u64;
         let among = slowest();
         println!("{driver}: {per_tunnel} B a tunnel; p99 alone {alone:?}, among them {among:?}");
-        assert!(per_tunnel < 6_000, "{per_tunnel} B a tunnel on {driver}");
+        assert!(per_tunnel < 12_000, "{per_tunnel} B a tunnel on {driver}");
         assert!(among <= alone * 2 + Duration::from_millis(5), "{alone:?} → {among:?}");
 
         // They live.
