@@ -131,7 +131,7 @@ impl Record {
     fn facts<'f>(
         &'f self,
         worker: &Worker,
-        origin: &Origin,
+        origin: &'f Origin,
         request: HeadView<'f>,
         cluster: &'f str,
         route: &'f str,
@@ -163,6 +163,7 @@ impl Record {
             cluster,
             route,
             transport_failure: self.transport_failure,
+            tls: origin.tls.as_ref().map(|tls| tls.facts()),
         }
     }
 }

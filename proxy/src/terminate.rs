@@ -6,10 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ringway_core::ir::Settings;
 use ringway_core::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
-use ringway_core::name::ListenerSlot;
+use ringway_core::name::{Generation, ListenerSlot};
 use ringway_core::observe::metric::{ListenerCell, Slab};
-use ringway_core::table::{TcpRoute, TlsChain};
+use ringway_core::policy::client_certificate::{Certificate, Details};
+use ringway_core::policy::format;
+use ringway_core::table::{Listener, TcpRoute, TlsChain};
 use ringway_core::tls;
 use rustls::server::ClientHello;
 use rustls::{AlertDescription, Error, HandshakeKind, ProtocolVersion};
@@ -27,8 +30,102 @@ pub(crate) struct Handshake {
     /// As the client sent it, in lower case.
     pub(crate) server_name: Option<Box<str>>,
     /// What it was done with: another configuration may have replaced it since.
-    pub(crate) termination: Arc<tls::Server>,
+    termination: Arc<tls::Server>,
+    version: &'static str,
+    cipher: &'static str,
+    /// The client's.
+    pub(crate) certificate: Option<Box<Certificate>>,
+    /// What upstreams are told of it, made at the first request.
+    told: RefCell<Option<(Details, Rc<[u8]>)>>,
+    /// The newest table by which the connection may go on.
+    valid_in: Cell<Option<Generation>>,
     _open: Open,
+}
+
+/// Whether a connection's handshake does for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Good,
+    /// The request's host has another TLS configuration than the name that the client asked for.
+    Misdirected,
+    /// The Host is gone or believes other clients now.
+    Outdated,
+}
+
+impl Handshake {
+    pub(crate) fn facts(&self) -> format::Tls<'_> {
+        format::Tls {
+            version: self.version,
+            cipher: self.cipher,
+            server_name: self.server_name.as_deref().unwrap_or_default(),
+            certificate: self.certificate.as_deref(),
+        }
+    }
+
+    /// What the upstream of a request is told of the client's certificate, where the Module wants
+    /// it told.
+    pub(crate) fn told(&self, settings: &Settings) -> Option<Rc<[u8]>> {
+        let certificate = self.certificate.as_ref()?;
+        if !settings.client_certificates.adds() {
+            return None;
+        }
+        let details = settings.client_certificate_details;
+        let mut told = self.told.borrow_mut();
+        match &*told {
+            Some((of, element)) if *of == details => Some(element.clone()),
+            _ => {
+                let by = self.termination.spec.identity.uris();
+                let element: Rc<[u8]> = certificate.element(details, &by).into();
+                *told = Some((details, element.clone()));
+                Some(element)
+            }
+        }
+    }
+
+    /// Whether a request for this authority (lower case, perhaps with a port) may come on the
+    /// connection. What a connection was made with is not compared: certificates are replaced
+    /// under connections; what the two names mean today is.
+    pub(crate) fn standing(
+        &self,
+        listener: &Listener,
+        generation: Generation,
+        authority: &[u8],
+    ) -> Standing {
+        let own = listener.chain(self.server_name.as_deref());
+        let own = own.filter(|chain| chain.tcp.is_none()).and_then(|c| c.termination.as_ref());
+        if self.valid_in.get() != Some(generation) {
+            if own.is_none_or(|own| own.spec.clients != self.termination.spec.clients) {
+                return Standing::Outdated;
+            }
+            self.valid_in.set(Some(generation));
+        }
+        let host = without_port(authority);
+        if self.server_name.as_deref().map(str::as_bytes) == Some(host) {
+            return Standing::Good;
+        }
+        let wanted = str::from_utf8(host).ok().and_then(|host| listener.chain(Some(host)));
+        let Some(wanted) = wanted else { return Standing::Good };
+        let same = match (own, &wanted.termination) {
+            (Some(own), Some(wanted)) => Arc::ptr_eq(own, wanted) || own == wanted,
+            _ => false,
+        };
+        let asks = |server: &Arc<tls::Server>| {
+            server.spec.clients.as_ref().is_some_and(|clients| clients.required)
+        };
+        // A client without a name to ask for cannot do better, so it is told only where it must.
+        match same || (self.server_name.is_none() && !wanted.termination.as_ref().is_some_and(asks))
+        {
+            true => Standing::Good,
+            false => Standing::Misdirected,
+        }
+    }
+}
+
+fn without_port(authority: &[u8]) -> &[u8] {
+    match authority.iter().rposition(|byte| *byte == b':') {
+        Some(at) if authority[at + 1..].iter().all(u8::is_ascii_digit) => &authority[..at],
+        _ => authority,
+    }
 }
 
 /// Counts a connection as one over TLS until it is dropped.
@@ -186,10 +283,31 @@ async fn handshake(
     };
     let session = stream.start_tls(connection, rest, &worker.buffers).await;
     let session = session.map_err(Refusal::Handshake)?;
-    session.inspect(|connection| count(&worker.slab, listener.slot, connection));
+    let (version, cipher, certificate) = session.inspect(|connection| {
+        count(&worker.slab, listener.slot, connection);
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        let cipher = connection.negotiated_cipher_suite();
+        let cipher = cipher.map_or("", |cipher| tls::suite_name(cipher.suite()));
+        let shown = connection.peer_certificates();
+        let shown = shown.map(|chain| Box::new(Certificate::new(chain.iter().map(|c| &**c))));
+        (version, cipher, shown)
+    });
     let open = Open { slab: worker.slab.clone(), listener: listener.slot };
     let tcp = chain.tcp.clone();
-    Ok(Some((Handshake { server_name, termination, _open: open }, tcp)))
+    let handshake = Handshake {
+        server_name,
+        termination,
+        version,
+        cipher,
+        certificate,
+        told: RefCell::default(),
+        valid_in: Cell::new(None),
+        _open: open,
+    };
+    Ok(Some((handshake, tcp)))
 }
 
 /// One spelling for routing, checks and logs.

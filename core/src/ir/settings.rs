@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::limits;
+use crate::policy::client_certificate::{Details, Forwarding};
 use crate::policy::format::Format;
 
 /// Gateway-wide settings.
@@ -28,6 +29,12 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// `buffer.max_request_bytes`; beyond: 413.
     pub body_bytes_max: Option<u64>,
+    /// `forward_client_cert_details`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_certificates: Forwarding,
+    /// `set_current_client_cert_details`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_certificate_details: Details,
     pub access_log: AccessLog,
 }
 
@@ -51,6 +58,10 @@ pub enum AccessLog {
     TypedJson(Vec<(Box<str>, Format)>),
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 fn whole_ms<S: serde::Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_u64(value.as_millis() as u64)
 }
@@ -71,6 +82,8 @@ impl Default for Settings {
             head_bytes_max: limits::HEAD_BYTES_MAX,
             idle_timeout: limits::KEEP_ALIVE_IDLE_TIMEOUT,
             body_bytes_max: None,
+            client_certificates: Forwarding::default(),
+            client_certificate_details: Details::default(),
             access_log: AccessLog::Text(Format::access_log_text()),
         }
     }

@@ -99,6 +99,7 @@ pub fn write(scrape: &Scrape<'_>, out: &mut Vec<u8>) {
     http(scrape, &mut page);
     tcp(scrape, &mut page);
     listeners(scrape, &mut page);
+    tls_versions(scrape, &mut page);
     clusters(scrape, &mut page);
     routes(scrape, &mut page);
     workers(scrape, &mut page);
@@ -202,6 +203,8 @@ fn http(scrape: &Scrape<'_>, page: &mut Page<'_>) {
         ("envoy_http_downstream_rq_tx_reset", COUNTER, "Requests cut", L::ResetByUs),
         ("envoy_http_downstream_cx_total", COUNTER, "Connections", L::ConnectionsTotal),
         ("envoy_http_downstream_cx_active", GAUGE, "Connections open", L::ConnectionsActive),
+        ("envoy_http_downstream_cx_ssl_total", COUNTER, "TLS connections", L::TlsHandshakes),
+        ("envoy_http_downstream_cx_ssl_active", GAUGE, "TLS connections open", L::TlsActive),
         ("envoy_http_downstream_cx_upgrades_total", COUNTER, "Upgrades", L::UpgradesTotal),
         ("envoy_http_downstream_cx_upgrades_active", GAUGE, "Upgrades open", L::UpgradesActive),
         (
@@ -281,19 +284,76 @@ fn listeners(scrape: &Scrape<'_>, page: &mut Page<'_>) {
             "Connections without a good PROXY header",
             L::ProxyHeaderErrors,
         ),
+        ("envoy_listener_ssl_handshake", COUNTER, "TLS handshakes", L::TlsHandshakes),
+        ("envoy_listener_ssl_session_reused", COUNTER, "Of these resumed", L::TlsResumed),
+        ("envoy_listener_ssl_no_certificate", COUNTER, "Of these anonymous", L::TlsNoCertificate),
+        ("envoy_listener_ssl_connection_error", COUNTER, "Failed handshakes", L::TlsErrors),
+        (
+            "envoy_listener_ssl_fail_verify_no_cert",
+            COUNTER,
+            "Handshakes without a required certificate",
+            L::TlsMissingCertificate,
+        ),
+        (
+            "envoy_listener_ssl_fail_verify_error",
+            COUNTER,
+            "Handshakes with a bad client certificate",
+            L::TlsBadCertificate,
+        ),
+        (
+            "ringway_listener_unknown_server_names_total",
+            COUNTER,
+            "Handshakes for a name without a certificate",
+            L::TlsUnknownName,
+        ),
+        (
+            "ringway_listener_handshake_timeouts_total",
+            COUNTER,
+            "Handshakes that took too long",
+            L::HandshakeTimeouts,
+        ),
+        (
+            "ringway_listener_handshakes_shed_total",
+            COUNTER,
+            "Handshakes ended for newer ones",
+            L::HandshakesShed,
+        ),
         ("envoy_listener_no_filter_chain_match", COUNTER, "Taken by no chain", L::NoFilterChain),
     ] {
         page.family(name, kind, help);
         for listener in scrape.listeners {
-            // Envoy writes addresses with an underscore before the port.
-            let address = match listener.address {
-                SocketAddr::V4(v4) => format!("{}_{}", v4.ip(), v4.port()),
-                SocketAddr::V6(v6) => format!("[{}]_{}", v6.ip(), v6.port()),
-            };
+            let address = envoy_address(listener.address);
             let sum = scrape.slabs.iter().map(|slab| slab.listener(listener.slot, cell));
             let sum = sum.fold(0, u64::wrapping_add);
             page.sample(name, &label("envoy_listener_address", &address), sum);
         }
+    }
+}
+
+/// TLS handshakes by version, under the listener's address.
+fn tls_versions(scrape: &Scrape<'_>, page: &mut Page<'_>) {
+    const NAME: &str = "envoy_listener_ssl_versions";
+    page.family(NAME, COUNTER, "TLS handshakes by version");
+    for listener in scrape.listeners {
+        for (version, cell) in
+            [("TLSv1.2", ListenerCell::TlsVersion12), ("TLSv1.3", ListenerCell::TlsVersion13)]
+        {
+            let sum = scrape.slabs.iter().map(|slab| slab.listener(listener.slot, cell));
+            let labels = format!(
+                "{},{}",
+                label("envoy_listener_address", &envoy_address(listener.address)),
+                label("envoy_ssl_version", version)
+            );
+            page.sample(NAME, &labels, sum.fold(0, u64::wrapping_add));
+        }
+    }
+}
+
+/// Envoy writes addresses with an underscore before the port.
+fn envoy_address(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) => format!("{}_{}", v4.ip(), v4.port()),
+        SocketAddr::V6(v6) => format!("[{}]_{}", v6.ip(), v6.port()),
     }
 }
 
@@ -317,6 +377,10 @@ fn clusters(scrape: &Scrape<'_>, page: &mut Page<'_>) {
         ("envoy_cluster_upstream_cx_active", GAUGE, "Connections open", C::ConnectionsActive),
         ("envoy_cluster_upstream_cx_connect_fail", COUNTER, "Failed", C::ConnectFailures),
         ("envoy_cluster_upstream_cx_connect_timeout", COUNTER, "Timed out", C::ConnectTimeouts),
+        ("envoy_cluster_ssl_handshake", COUNTER, "TLS handshakes", C::TlsHandshakes),
+        ("envoy_cluster_ssl_session_reused", COUNTER, "Of these resumed", C::TlsResumed),
+        ("envoy_cluster_ssl_connection_error", COUNTER, "Failed handshakes", C::TlsErrors),
+        ("envoy_cluster_ssl_fail_verify_error", COUNTER, "Not believed", C::TlsBadCertificate),
         ("envoy_cluster_upstream_cx_none_healthy", COUNTER, "No endpoint", C::NoEndpoint),
         ("envoy_cluster_upstream_cx_rx_bytes_total", COUNTER, "Bytes received", C::BytesReceived),
         ("envoy_cluster_upstream_cx_tx_bytes_total", COUNTER, "Bytes sent", C::BytesSent),

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::client_certificate::Certificate;
 use crate::wire::{HeadView, Known, Version};
 
 /// What a format string may ask about a request and its answer. Built only when a format asks.
@@ -57,6 +58,21 @@ pub struct Facts<'a> {
     pub route: &'a str,
     /// Why an upstream connection failed.
     pub transport_failure: &'a str,
+    /// Of a connection that came over TLS.
+    pub tls: Option<Tls<'a>>,
+}
+
+/// What a client's TLS handshake settled.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// `TLSv1.2`, `TLSv1.3`.
+    pub version: &'static str,
+    /// OpenSSL's name.
+    pub cipher: &'static str,
+    /// Empty: the client sent none.
+    pub server_name: &'a str,
+    /// What the client showed.
+    pub certificate: Option<&'a Certificate>,
 }
 
 mod kept;
@@ -408,6 +424,7 @@ enum Operator {
     Route,
     StartTime(TimeFormat),
     Status,
+    Tls(TlsField),
     TransportFailure,
     Upstream(Show),
     UpstreamLocal(Show),
@@ -433,6 +450,15 @@ impl Operator {
             "DOWNSTREAM_LOCAL_ADDRESS" => Self::Local(Show::Both),
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Self::Local(Show::Ip),
             "DOWNSTREAM_LOCAL_PORT" => Self::Local(Show::Port),
+            "DOWNSTREAM_PEER_DNS_SAN" => Self::Tls(TlsField::Dns),
+            "DOWNSTREAM_PEER_FINGERPRINT_256" => Self::Tls(TlsField::Fingerprint),
+            "DOWNSTREAM_PEER_ISSUER" => Self::Tls(TlsField::Issuer),
+            "DOWNSTREAM_PEER_SERIAL" => Self::Tls(TlsField::Serial),
+            "DOWNSTREAM_PEER_SUBJECT" => Self::Tls(TlsField::Subject),
+            "DOWNSTREAM_PEER_URI_SAN" => Self::Tls(TlsField::Uri),
+            "DOWNSTREAM_TLS_CIPHER" => Self::Tls(TlsField::Cipher),
+            "DOWNSTREAM_TLS_VERSION" => Self::Tls(TlsField::Version),
+            "REQUESTED_SERVER_NAME" => Self::Tls(TlsField::ServerName),
             "DOWNSTREAM_REMOTE_ADDRESS" => Self::Client(Show::Both),
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::Client(Show::Ip),
             "DOWNSTREAM_REMOTE_PORT" => Self::Client(Show::Port),
@@ -565,6 +591,7 @@ impl Operator {
                 true
             }
             Self::Status => push_integer(u64::from(facts.status), out),
+            Self::Tls(field) => facts.tls.is_some_and(|tls| field.write(tls, out)),
             Self::TransportFailure => push_text(facts.transport_failure.as_bytes(), out),
             Self::Upstream(show) => facts.upstream.is_some_and(|a| push_address(a, *show, out)),
             Self::UpstreamLocal(show) => {
@@ -575,8 +602,50 @@ impl Operator {
     }
 }
 
-/// Envoy's operators that say nothing here: no host name, no TLS, no metadata, no trace yet.
-const ABSENT: [&str; 18] = [
+/// What is asked about a connection over TLS.
+#[derive(Clone, Copy, Debug)]
+enum TlsField {
+    Cipher,
+    Dns,
+    Fingerprint,
+    Issuer,
+    Serial,
+    ServerName,
+    Subject,
+    Uri,
+    Version,
+}
+
+impl TlsField {
+    fn write(self, tls: Tls<'_>, out: &mut Vec<u8>) -> bool {
+        match (self, tls.certificate) {
+            (Self::Cipher, _) => push_text(tls.cipher.as_bytes(), out),
+            (Self::ServerName, _) => push_text(tls.server_name.as_bytes(), out),
+            (Self::Version, _) => push_text(tls.version.as_bytes(), out),
+            (_, None) => false,
+            (Self::Dns, Some(shown)) => push_list(&shown.dns, out),
+            (Self::Fingerprint, Some(shown)) => push_text(shown.fingerprint.as_bytes(), out),
+            (Self::Issuer, Some(shown)) => push_text(shown.issuer.as_bytes(), out),
+            (Self::Serial, Some(shown)) => push_text(shown.serial.as_bytes(), out),
+            (Self::Subject, Some(shown)) => push_text(shown.subject.as_bytes(), out),
+            (Self::Uri, Some(shown)) => push_list(&shown.uris, out),
+        }
+    }
+}
+
+/// Appends texts joined by commas; none are missing.
+fn push_list(texts: &[Box<str>], out: &mut Vec<u8>) -> bool {
+    for (at, text) in texts.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(text.as_bytes());
+    }
+    !texts.is_empty()
+}
+
+/// Envoy's operators that say nothing here: no host name, no metadata, no trace yet.
+const ABSENT: [&str; 17] = [
     "CONNECTION_ID",
     "CONNECTION_TERMINATION_DETAILS",
     "DYNAMIC_METADATA",
@@ -590,7 +659,6 @@ const ABSENT: [&str; 18] = [
     "LOCAL_REPLY_BODY",
     "METADATA",
     "PER_REQUEST_STATE",
-    "REQUESTED_SERVER_NAME",
     "STREAM_ID",
     "TRACE_ID",
     "UNIQUE_ID",

@@ -3,6 +3,7 @@
 //! (patterns, header edits, rewrites, redirects, time-outs) live here once.
 
 pub mod balance;
+pub mod client_certificate;
 pub mod format;
 pub mod forwarded;
 pub mod headers;

@@ -37,6 +37,10 @@ pub struct RequestHead<'a> {
     pub suppress_envoy_headers: bool,
     /// The client takes trailers: `TE: trailers` passes.
     pub te_trailers: bool,
+    /// What the client sent as `x-forwarded-client-cert` passes.
+    pub keeps_client_cert: bool,
+    /// What we say of the client's certificate; empty: nothing.
+    pub client_cert: &'a [u8],
     /// The protocol that the client asks for and may have.
     pub upgrade: Option<&'a [u8]>,
 }
@@ -121,6 +125,7 @@ pub fn request_head<'f>(
             | Known::XEnvoyExpectedRqTimeoutMs
             | Known::XEnvoyInternal
             | Known::XEnvoyExternalAddress => true,
+            Known::XForwardedClientCert => !head.keeps_client_cert || !head.client_cert.is_empty(),
             Known::XEnvoyUpstreamServiceTime | Known::XEnvoyOther => !head.internal,
             _ => false,
         };
@@ -133,6 +138,9 @@ pub fn request_head<'f>(
     }
     if let Some(protocol) = head.upgrade {
         upgrade_fields(out, protocol);
+    }
+    if !head.client_cert.is_empty() && !edits.drops(CLIENT_CERT) {
+        client_cert_field(out, head);
     }
     let mut ours = |name: &[u8], value: &[u8]| {
         if !edits.drops(name) {
@@ -166,6 +174,21 @@ pub fn request_head<'f>(
     out.extend_from_slice(b"\r\n");
 }
 
+const CLIENT_CERT: &[u8] = b"x-forwarded-client-cert";
+
+/// What is kept of the client's field, then ours: one list, as Envoy writes it.
+fn client_cert_field(out: &mut Vec<u8>, head: &RequestHead<'_>) {
+    out.extend_from_slice(CLIENT_CERT);
+    out.extend_from_slice(b": ");
+    let kept = head.view.fields().filter(|(known, ..)| *known == Known::XForwardedClientCert);
+    for (_, _, value) in kept.filter(|(.., value)| head.keeps_client_cert && !value.is_empty()) {
+        out.extend_from_slice(value);
+        out.push(b',');
+    }
+    out.extend_from_slice(head.client_cert);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// A name that becomes one of the fields that upstreams trust from us once `_` is read as `-`, as
 /// CGI-like servers do: it never reaches the upstream beside ours.
 fn shadows_trusted(name: &[u8]) -> bool {
@@ -184,6 +207,7 @@ fn shadows_trusted(name: &[u8]) -> bool {
             | Known::Connection
             | Known::Authorization
             | Known::XForwardedFor
+            | Known::XForwardedClientCert
             | Known::XForwardedProto
             | Known::XForwardedHost
             | Known::XForwardedPort

@@ -75,6 +75,7 @@ pub(crate) fn facts(request: HeadView<'_>) -> Facts<'_> {
         cluster: "cluster_quote_default",
         route: "default/quote",
         transport_failure: "",
+        tls: None,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::crd::{Module, Object, Spec};
 use crate::ir::settings::AccessLog;
 use crate::ir::{self, Settings};
 use crate::name::Ref;
+use crate::policy::client_certificate::{Details, Forwarding};
 use crate::policy::format::Format;
 use crate::problem::Problems;
 
@@ -128,6 +129,23 @@ fn settings(object: &Ref, config: &Config, problems: &mut Problems) -> Settings 
         // Envoy: zero switches it off; no connection outlives this.
         Some(0) => settings.idle_timeout = Duration::from_secs(u64::from(u32::MAX)),
         Some(ms) => settings.idle_timeout = Duration::from_millis(ms),
+    }
+    use crate::crd::module::ClientCertDetails as Written;
+    settings.client_certificates = match config.forward_client_cert_details {
+        None | Some(Written::Sanitize) => Forwarding::Sanitize,
+        Some(Written::AlwaysForwardOnly) => Forwarding::AlwaysForwardOnly,
+        Some(Written::AppendForward) => Forwarding::AppendForward,
+        Some(Written::ForwardOnly) => Forwarding::ForwardOnly,
+        Some(Written::SanitizeSet) => Forwarding::SanitizeSet,
+    };
+    if let Some(written) = &config.set_current_client_cert_details {
+        settings.client_certificate_details = Details {
+            subject: written.subject.unwrap_or(false),
+            cert: written.cert.unwrap_or(false),
+            chain: written.chain.unwrap_or(false),
+            dns: written.dns.unwrap_or(false),
+            uri: written.uri.unwrap_or(false),
+        };
     }
     settings.body_bytes_max = config.buffer.as_ref().map(|buffer| buffer.max_request_bytes);
     if let Some(log) = access_log(object, config, problems) {
@@ -261,22 +279,12 @@ fn not_enforced(object: &Ref, config: &Config, problems: &mut Problems) {
             "error_response_overrides",
             "error response overrides",
         ),
-        (
-            config.forward_client_cert_details.is_some(),
-            "forward_client_cert_details",
-            "forwarding client certificates",
-        ),
         (config.grpc_stats.is_some(), "grpc_stats", "gRPC statistics"),
         (config.gzip.is_some(), "gzip", "compression"),
         (config.header_case_overrides.is_some(), "header_case_overrides", "header case overrides"),
         (config.lua_scripts.is_some(), "lua_scripts", "Lua scripts"),
         (config.proper_case == Some(true), "proper_case", "header case overrides"),
         (config.retry_policy.is_some(), "retry_policy", "retries"),
-        (
-            config.set_current_client_cert_details.is_some(),
-            "set_current_client_cert_details",
-            "forwarding client certificates",
-        ),
         (config.statsd.is_some(), "statsd", "statsd"),
     ] {
         if written {

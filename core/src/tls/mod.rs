@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::ser::Serializer;
 
 use crate::limits;
+use crate::policy::client_certificate::Certificate;
 
 mod error;
 mod parameters;
@@ -24,7 +25,7 @@ mod shared;
 mod verify;
 
 pub use error::Error;
-pub use parameters::{Names, curve_names, suite_names};
+pub use parameters::{Names, curve_names, suite_name, suite_names};
 pub(crate) use shared::Shared;
 pub use shared::Tickets;
 
@@ -127,6 +128,14 @@ pub struct Identity {
 /// PEM as it stood in a Secret or a file. Shown by its length only.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pem(pub Arc<[u8]>);
+
+impl Identity {
+    /// The URI names of the leaf, as upstreams hear them.
+    pub fn uris(&self) -> Vec<Box<str>> {
+        let leaf = self.chain.certificates().unwrap_or_default().into_iter().next();
+        leaf.map(|leaf| Certificate::new([&*leaf]).uris).unwrap_or_default()
+    }
+}
 
 impl Server {
     /// Compiles a termination. `tickets` decides which sessions it resumes.

@@ -106,6 +106,12 @@ pub fn curve_names() -> impl Iterator<Item = &'static str> {
     CURVES.iter().map(|(names, _)| names[0])
 }
 
+/// OpenSSL's name of a suite that was negotiated.
+pub fn suite_name(negotiated: rustls::CipherSuite) -> &'static str {
+    let found = SUITES.iter().find(|(_, _, suite)| suite.suite() == negotiated);
+    found.map_or("", |(name, _, _)| name)
+}
+
 fn find_suite(name: &str) -> Option<SupportedCipherSuite> {
     let named = |(openssl, iana, _): &&(&str, &str, _)| *openssl == name || *iana == name;
     SUITES.iter().find(named).map(|(_, _, suite)| **suite)

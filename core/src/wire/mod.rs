@@ -104,6 +104,7 @@ known_fields! {
     ContentType = "content-type",
     Location = "location",
     XForwardedFor = "x-forwarded-for",
+    XForwardedClientCert = "x-forwarded-client-cert",
     XForwardedProto = "x-forwarded-proto",
     XForwardedHost = "x-forwarded-host",
     XForwardedPort = "x-forwarded-port",
@@ -134,7 +135,7 @@ const BY_HASH: [u8; 128] = {
 /// Of a name of at least two bytes, whatever its case.
 const fn hash(name: &[u8]) -> usize {
     let (first, penultimate) = (name[0] | 0x20, name[name.len() - 2] | 0x20);
-    (name.len() + first as usize + penultimate as usize * 48) % 128
+    (name.len() * 4 + first as usize + penultimate as usize * 19) % 128
 }
 
 impl Known {

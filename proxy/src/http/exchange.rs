@@ -25,6 +25,7 @@ use super::upgrade::{Switched, Upgraded};
 use crate::connection::Origin;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
+use crate::terminate::Standing;
 use crate::worker::{ListenerState, Local, Worker};
 
 /// The connection that an exchange happens on.
@@ -181,6 +182,7 @@ impl<'a> Request<'a> {
             cluster: self.cluster,
             route: self.route,
             transport_failure: record.transport_failure,
+            tls: self.cx.origin.tls.as_ref().map(|tls| tls.facts()),
         }
     }
 }
@@ -268,7 +270,11 @@ pub(crate) async fn exchange(
         secure: forwarded.secure,
     };
     // One draw per request, also across a second routing.
+    let standing = cx.origin.tls.as_ref().map_or(Standing::Good, |tls| {
+        tls.standing(listener, serving.table.generation, target.authority)
+    });
     let decision = match listener.route(&asked, (roll % 100) as u32) {
+        _ if standing != Standing::Good => Decision::Misdirected,
         Hit::Forward { route, .. } | Hit::Redirect { route, .. } => {
             Decision::Route(serving.route(route))
         }
@@ -368,6 +374,7 @@ pub(crate) async fn exchange(
             Answer::Ours(reply, Some(&route.response_headers))
         }
         Decision::Refuse(refusal) => Answer::Ours(guarded(refusal, request.request_id), None),
+        Decision::Misdirected => Answer::Ours(misdirected(standing), None),
         Decision::NotFound => {
             worker.slab.worker_add(WorkerCell::NoRoute, 1);
             Answer::Ours(not_found(&request), None)
@@ -398,6 +405,7 @@ enum Decision {
     Route(Local<Route>),
     ToHttps(Local<Route>),
     Refuse(Refusal),
+    Misdirected,
     NotFound,
 }
 
@@ -411,7 +419,7 @@ impl Decision {
                 Action::Redirect(_) => false,
             }),
             Self::ToHttps(_) => Some(false),
-            Self::Refuse(_) | Self::NotFound => None,
+            Self::Refuse(_) | Self::Misdirected | Self::NotFound => None,
         }
     }
 }
@@ -589,6 +597,12 @@ async fn refuse_with(
 /// request.
 fn upgrade_refused() -> Reply {
     Reply::new(403, Flags::NONE, "upgrade_failed", "").closing()
+}
+
+/// RFC 9110 §15.5.20: the client may repeat the request on a connection made for its host.
+fn misdirected(standing: Standing) -> Reply {
+    let reply = Reply::new(421, Flags::NONE, "misdirected_request", "Misdirected Request");
+    if standing == Standing::Outdated { reply.closing() } else { reply }
 }
 
 fn too_large_reply() -> Reply {

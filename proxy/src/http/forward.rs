@@ -189,6 +189,9 @@ pub(super) fn write_head(
     out: &mut Vec<u8>,
 ) {
     let target = &request.target;
+    let tls = request.cx.origin.tls.as_ref();
+    let told = tls.and_then(|tls| tls.told(&request.settings));
+    let mutual = tls.is_some_and(|tls| tls.certificate.is_some());
     let connect = request.view.method() == b"CONNECT";
     let head = RequestHead {
         view: request.view,
@@ -210,6 +213,8 @@ pub(super) fn write_head(
         timeout_ms: action.timeouts.request.map(|t| t.as_millis() as u64),
         suppress_envoy_headers: request.settings.suppress_envoy_headers,
         te_trailers: request.meta.te_trailers,
+        keeps_client_cert: request.settings.client_certificates.keeps(mutual),
+        client_cert: told.as_deref().unwrap_or_default(),
         upgrade: request.upgrade(),
     };
     // Envoy composes added headers before the rewrite: they say the path that the client asked for.

@@ -17,6 +17,7 @@ use ringway_core::wire::HeadView;
 use super::exchange::Request;
 use super::record::Record;
 use crate::net::stream::Stream;
+use crate::terminate::Handshake;
 use crate::tunnel::{self, Toward, Why};
 use crate::worker::state::Upstream;
 use crate::worker::{ListenerState, Local, Worker};
@@ -44,6 +45,7 @@ pub(crate) struct Upgraded {
 struct Logged {
     settings: Local<Settings>,
     facts: Kept,
+    tls: Option<Rc<Handshake>>,
 }
 
 impl Upgraded {
@@ -59,7 +61,8 @@ impl Upgraded {
         record.count_upstream_status(worker, switched.cluster);
         let logged = worker.log.is_on().then(|| {
             let facts = request.facts(&record, Some(response), Instant::now());
-            Box::new(Logged { settings: request.settings.clone(), facts: Kept::of(&facts) })
+            let tls = request.cx.origin.tls.clone();
+            Box::new(Logged { settings: request.settings.clone(), facts: Kept::of(&facts), tls })
         });
         Self { switched, record, logged }
     }
@@ -110,6 +113,7 @@ impl Upgraded {
             bytes_received: ended.received,
             bytes_sent: ended.sent,
             duration_us: now.saturating_duration_since(record.started).as_micros() as u64,
+            tls: logged.tls.as_ref().map(|tls| tls.facts()),
             ..logged.facts.facts()
         };
         if !worker.log.write(&logged.settings, &facts) {

@@ -83,6 +83,7 @@ impl Kept {
                 cluster: "",
                 route: "",
                 transport_failure: "",
+                tls: None,
             },
         }
     }

@@ -115,16 +115,44 @@ fn names() {
 fn operators_without_a_value_here() {
     for name in [
         "HOSTNAME",
-        "REQUESTED_SERVER_NAME",
         "DYNAMIC_METADATA(istio.mixer:status)",
         "FILTER_STATE(a:b):3",
-        "DOWNSTREAM_PEER_SUBJECT",
-        "DOWNSTREAM_TLS_VERSION",
+        "DOWNSTREAM_PEER_CERT",
+        "DOWNSTREAM_TLS_SESSION_ID",
         "CONNECTION_ID",
         "GRPC_STATUS",
     ] {
         check(&format!("%{name}%"), "-");
     }
+}
+
+#[test]
+fn handshakes() {
+    let mut shown = Certificate::default();
+    shown.fingerprint = "ab12".into();
+    shown.subject = "CN=alice,O=a".into();
+    shown.issuer = "CN=clients".into();
+    shown.serial = "a102".into();
+    shown.uris = vec!["spiffe://a".into(), "spiffe://b".into()];
+    let check = |certificate, format: &str, expected: &str| {
+        let tls = Tls {
+            version: "TLSv1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            server_name: "a.com",
+            certificate,
+        };
+        let sample = sample();
+        let facts = Facts { tls: Some(tls), ..facts(sample.view()) };
+        let mut out = Vec::new();
+        Format::parse(format).unwrap().write(&facts, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    };
+    let handshake = "%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER% %REQUESTED_SERVER_NAME%";
+    check(None, handshake, "TLSv1.3 TLS_AES_128_GCM_SHA256 a.com");
+    let peer = "%DOWNSTREAM_PEER_SUBJECT% %DOWNSTREAM_PEER_ISSUER% %DOWNSTREAM_PEER_SERIAL% \
+         %DOWNSTREAM_PEER_FINGERPRINT_256% %DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_PEER_DNS_SAN%";
+    check(None, peer, "- - - - - -");
+    check(Some(&shown), peer, "CN=alice,O=a CN=clients a102 ab12 spiffe://a,spiffe://b -");
 }
 
 #[track_caller]

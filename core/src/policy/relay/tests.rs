@@ -28,6 +28,8 @@ fn plain(view: HeadView<'_>) -> RequestHead<'_> {
         timeout_ms: Some(3000),
         suppress_envoy_headers: false,
         te_trailers: false,
+        keeps_client_cert: false,
+        client_cert: b"",
         upgrade: None,
     }
 }
@@ -186,4 +188,24 @@ fn a_field_taken_out_of_the_head_stays_out() {
         seen,
         format!("GET /x HTTP/1.1\r\nhost: a.example\r\na: 1\r\nc: 3\r\nd: 4\r\n{OURS}")
     );
+}
+
+#[test]
+fn what_is_said_of_client_certificates() {
+    let check = |keeps: bool, ours: &'static [u8], expected: &str| {
+        let sent = "X-Forwarded-Client-Cert: Hash=a\r\na: 1\r\nx-forwarded-client-cert: Hash=b\r\n";
+        let seen = onward(sent, &HeaderEdits::default(), |head| {
+            head.keeps_client_cert = keeps;
+            head.client_cert = ours;
+        });
+        assert_eq!(seen, format!("GET /x HTTP/1.1\r\nhost: a.example\r\n{expected}{OURS}"));
+    };
+    check(false, b"", "a: 1\r\n");
+    check(
+        true,
+        b"",
+        "X-Forwarded-Client-Cert: Hash=a\r\na: 1\r\nx-forwarded-client-cert: Hash=b\r\n",
+    );
+    check(false, b"Hash=c", "a: 1\r\nx-forwarded-client-cert: Hash=c\r\n");
+    check(true, b"Hash=c", "a: 1\r\nx-forwarded-client-cert: Hash=a,Hash=b,Hash=c\r\n");
 }
