@@ -50,6 +50,9 @@ pub const BODY_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 pub const KEEP_ALIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Neither side of an exchange moves for this time: it ends. Emissary (Envoy): stream idle timeout.
 pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// While an upstream is silent, this is how often its client is looked at: one that has reset its
+/// connection waits for nothing.
+pub const CLIENT_WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// Emissary: `connect_timeout_ms`.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(3000);
 /// Emissary: `timeout_ms`.

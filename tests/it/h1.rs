@@ -594,23 +594,26 @@ fn a_body_until_close_is_framed_anew() {
     }
 }
 
-/// Today the leaving of a client is noticed when the answer or its time-out comes, not while the
-/// upstream thinks.
 #[test]
-fn a_client_that_leaves_frees_the_upstream_with_the_time_out() {
-    for driver in DRIVERS {
+fn a_client_that_leaves_frees_the_upstream() {
+    for (driver, begun) in DRIVERS.into_iter().flat_map(|driver| [(driver, false), (driver, true)])
+    {
         let (gone, left) = std::sync::mpsc::channel();
         let gone = std::sync::Mutex::new(gone);
         let upstream = Upstream::custom(move |stream: TcpStream| {
             let mut reader = Reader::new(stream);
             if let Ok(Some(_)) = request_to(&mut reader, &mut |_| {}) {
-                // No answer: only the gateway's giving up ends this.
+                // No answer, or only its beginning: the gateway's giving up ends this.
+                if begun {
+                    let part = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart";
+                    reader.stream.write_all(part).unwrap();
+                }
                 let _ = reader.rest(&mut |_| {});
                 let _ = gone.lock().unwrap().send(());
             }
         })
         .unwrap();
-        let spec = format!("prefix: /, service: \"{}\", timeout_ms: 1500", upstream.address());
+        let spec = format!("prefix: /, service: \"{}\", timeout_ms: 60000", upstream.address());
         let manifests = listener(8080) + &mapping("all", &spec);
         let gateway = Gateway::start(&manifests, &Options::driver(driver)).unwrap();
         gateway.assert_driver(driver).unwrap();
@@ -621,10 +624,29 @@ fn a_client_that_leaves_frees_the_upstream_with_the_time_out() {
             Duration::from_secs(5),
             || upstream.connections() > 0,
         );
+        if begun {
+            while !client.reader().buffered().ends_with(b"part") {
+                assert_ne!(client.reader().fill().unwrap(), 0);
+            }
+        }
         // A reset: a mere end of the stream would be a half-close, and still owed its answer.
         client.reset();
-        left.recv_timeout(Duration::from_secs(5))
-            .unwrap_or_else(|_| panic!("still held on {driver}"));
+        left.recv_timeout(Duration::from_secs(3))
+            .unwrap_or_else(|_| panic!("still held on {driver}, begun: {begun}"));
+    }
+}
+
+#[test]
+fn a_client_that_only_stops_sending_is_waited_for() {
+    for driver in DRIVERS {
+        let upstream = Upstream::echo("a").unwrap();
+        let gateway = start(&upstream, "", driver);
+        let mut client = gateway.client(8080).unwrap();
+        // Longer than the gateway looks away.
+        let slow = b"GET / HTTP/1.1\r\nHost: a\r\nx-backend-delay-ms: 1200\r\n\r\n";
+        client.send(slow).unwrap();
+        client.finish().unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200, "on {driver}");
     }
 }
 

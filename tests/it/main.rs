@@ -22,3 +22,4 @@ mod stream;
 mod swaps;
 mod tcp;
 mod tidy;
+mod upgrade;

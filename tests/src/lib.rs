@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod outside;
 pub mod pki;
 pub mod proxy_protocol;
+pub mod python;
 pub mod tls;
 pub mod upstream;
 pub mod yaml;

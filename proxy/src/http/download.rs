@@ -138,9 +138,10 @@ impl Download<'_, '_> {
             }
             let silent = buffer.is_empty() && interim == 0;
             let received;
-            (received, buffer) = upstream.recv(buffer).await;
+            (received, buffer) = shared.attended(upstream.recv(buffer)).await;
             match received {
                 Ok(n) if n > 0 => {}
+                _ if shared.gone.get() => return (Err(Downloaded::Client), buffer),
                 _ if shared.upstream.take_fired() => {
                     return (Err(Downloaded::Refused(self.timed_out(shared))), buffer);
                 }
@@ -148,7 +149,7 @@ impl Download<'_, '_> {
                 _ => return (Err(bad_answer("upstream_reset_in_head")), buffer),
             }
             if shared.uploaded.get() {
-                shared.arm_upstream(worker.timers.now());
+                shared.await_upstream(worker.timers.now());
             }
         }
     }
@@ -276,10 +277,10 @@ impl Download<'_, '_> {
         let broken = |flag| Downloaded::Broken { flag, reset };
         loop {
             if shared.uploaded.get() {
-                shared.arm_upstream(worker.timers.now());
+                shared.await_upstream(worker.timers.now());
             }
             // A download may rest for hours: nothing is held until the upstream has something.
-            let _ = upstream.readable().await;
+            let _ = shared.attended(upstream.readable()).await;
             let (received, mut chunk) = upstream.recv(worker.buffers.take_large()).await;
             let encoded = match received {
                 Ok(n) if n > 0 && body.passes(meta.framing) => body.measure(&mut chunk),
@@ -289,6 +290,10 @@ impl Download<'_, '_> {
                     let clean = encoded.as_ref().is_ok_and(|e| e.taken == received.len());
                     worker.buffers.put(received);
                     encoded.map(|encoded| Encoded { clean, ..encoded })
+                }
+                _ if shared.gone.get() => {
+                    worker.buffers.put(chunk);
+                    return Downloaded::Client;
                 }
                 Ok(_) if !shared.upstream.take_fired() && body.decoder.finish().is_ok() => {
                     if body.framing == Framing::Chunked {

@@ -3,14 +3,18 @@
 //! is framed on its way.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use ringway_core::limits::CLIENT_WATCH_INTERVAL;
 use ringway_core::policy::timeouts::Timeouts;
 use ringway_core::wire::Framing;
 use ringway_core::wire::h1::encode;
 
-use crate::net::socket::Direction;
+use crate::net::socket::{self, Direction};
 use crate::net::timer::Timer;
 use crate::worker::Worker;
 
@@ -26,6 +30,8 @@ pub(super) struct Shared<'s> {
     pub(super) deadline: Cell<Option<u64>>,
     /// The answer is over: what the client still sends is thrown away.
     pub(super) discard: Cell<bool>,
+    /// The client reset its connection while the upstream was waited for.
+    pub(super) gone: Cell<bool>,
 }
 
 impl Shared<'_> {
@@ -34,7 +40,40 @@ impl Shared<'_> {
         self.uploaded.set(true);
         let now = self.worker.timers.at(now);
         self.deadline.set(self.timeouts.request.map(|t| now + t.as_millis() as u64));
+        self.await_upstream(now);
+    }
+
+    /// The upstream's turn: see [`Shared::arm_upstream`] and [`Shared::attended`].
+    pub(super) fn await_upstream(&self, now: u64) {
         self.arm_upstream(now);
+        self.worker.timers.arm(self.client, now, CLIENT_WATCH_INTERVAL, Direction::Wake);
+    }
+
+    /// Waits for the upstream. If that takes long, the client is looked at now and then: where it
+    /// has reset its connection, what is waited for is made to end. Until the request is complete
+    /// the upload hears of it.
+    ///
+    /// Nothing is asked of the kernel unless the upstream is silent for [`CLIENT_WATCH_INTERVAL`].
+    pub(super) async fn attended<T>(&self, waiting: impl Future<Output = T>) -> T {
+        let mut waiting = pin!(waiting);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            if self.uploaded.get() && self.client.take_fired() {
+                if socket::is_reset(self.client.fd()) {
+                    self.gone.set(true);
+                    self.upstream.stop(Direction::Both);
+                } else {
+                    let timers = &self.worker.timers;
+                    let interval = CLIENT_WATCH_INTERVAL;
+                    timers.arm(self.client, timers.now(), interval, Direction::Wake);
+                }
+            }
+            self.client.wait(cx.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     /// The next operation on the upstream ends by the request's deadline or when nothing moves.

@@ -268,6 +268,7 @@ impl Attempt<'_, '_> {
             uploaded: Cell::new(false),
             deadline: Cell::new(None),
             discard: Cell::new(false),
+            gone: Cell::new(false),
         };
         let Stream { reader: from, writer: to, .. } = &mut upstream.stream;
         let mut down = Download {

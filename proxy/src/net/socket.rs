@@ -69,6 +69,15 @@ fn look(fd: RawFd) -> io::Result<Option<u8>> {
     }
 }
 
+/// Whether the peer reset the connection, whatever waits to be received. The mere end of what it
+/// sends is no reset: it may wait for an answer.
+pub(crate) fn is_reset(fd: RawFd) -> bool {
+    let mut asked = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one pollfd of our stack, which lives across the call; time-out 0 never waits.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    ready == 1 && asked.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
 /// Resets the connection at once: the peer cannot take what it has for the whole, and what is in
 /// flight on the socket ends with an error.
 pub(crate) fn abort(fd: RawFd) {

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Upgraded connections end to end: a WebSocket client and server of others, curl through
+//! CONNECT, what ends a tunnel, and what one costs.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::head::Reader;
+use ringway_tests::manifest::{listener, mapping};
+use ringway_tests::upstream::{Upstream, echo, request_to};
+use ringway_tests::{Client, PATIENCE, address, outside, python, wait_until};
+
+use super::{DRIVERS, heavy};
+
+const UPGRADE: &[u8] = b"GET /chat?x=1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\n\r\n";
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\n\r\n";
+
+/// A gateway whose one Mapping goes to `upstream` and allows WebSockets and CONNECT.
+fn gateway(upstream: SocketAddr, spec: &str, options: &Options) -> Gateway {
+    let spec = format!(
+        "prefix: /, service: \"{upstream}\", allow_upgrade: [websocket, CONNECT], \
+         timeout_ms: 1000{spec}"
+    );
+    let gateway = Gateway::start(&(listener(8080) + &mapping("all", &spec)), options).unwrap();
+    gateway.assert_driver(options.io_backend).unwrap();
+    gateway
+}
+
+/// A back end that switches, then sends back what comes.
+fn switching() -> Upstream {
+    Upstream::custom(|stream| {
+        let mut reader = Reader::new(stream);
+        if let Ok(Some(_)) = request_to(&mut reader, &mut |_| {}) {
+            reader.stream.write_all(SWITCH).unwrap();
+            let mut buffer = [0; 4096];
+            while let Ok(n) = reader.stream.read(&mut buffer) {
+                if n == 0 || reader.stream.write_all(&buffer[..n]).is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .unwrap()
+}
+
+/// A client in its tunnel.
+fn switched(gateway: &Gateway) -> Client {
+    let mut client = gateway.client(8080).unwrap();
+    client.send(UPGRADE).unwrap();
+    assert_eq!(client.response_head().unwrap().status, 101);
+    client
+}
+
+fn metric(gateway: &Gateway, name: &str) -> u64 {
+    let page = gateway.admin("/metrics").unwrap().text();
+    let values = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+#[test]
+fn websockets_of_others_work() {
+    let at = address::fresh();
+    let _server =
+        python::Server::start("websocket.py", &["serve", &at.to_string(), "8000"]).unwrap();
+    wait_until("the WebSocket server listens", PATIENCE, || TcpStream::connect((at, 8000)).is_ok());
+    for driver in DRIVERS {
+        let gateway = gateway((at, 8000).into(), "", &Options::driver(driver));
+        let url = format!("ws://{}/chat", gateway.address(8080));
+        let said = python::script("websocket.py", &["talk", &url]).unwrap();
+        assert_eq!(said.trim(), "all well", "on {driver}");
+        wait_until("both tunnels are over", PATIENCE, || {
+            metric(&gateway, "envoy_http_downstream_cx_upgrades_active") == 0
+        });
+        assert_eq!(metric(&gateway, "envoy_http_downstream_cx_upgrades_total"), 2, "on {driver}");
+    }
+}
+
+#[test]
+fn curl_tunnels_through_connect() {
+    for driver in DRIVERS {
+        let proxy = Upstream::custom(|stream| {
+            let mut reader = Reader::new(stream);
+            let (line, _) = reader.head().unwrap().unwrap();
+            assert_eq!(line, "CONNECT inside.example:80 HTTP/1.1");
+            reader.stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            echo("inside", reader.stream);
+        })
+        .unwrap();
+        let gateway = gateway(proxy.address(), "", &Options::driver(driver));
+        let through = format!("http://{}", gateway.address(8080));
+        let arguments = ["-sS", "-p", "-x", &through, "http://inside.example:80/a/b"];
+        let output = outside::run("curl", &arguments, "").unwrap();
+        assert!(output.status.success(), "on {driver}: {}", output.stderr);
+        let seen: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!((&seen["backend"], &seen["target"]), (&"inside".into(), &"/a/b".into()));
+    }
+}
+
+#[test]
+fn a_tunnel_is_logged_when_it_ends() {
+    for driver in DRIVERS {
+        let upstream = switching();
+        let gateway =
+            gateway(upstream.address(), ", idle_timeout_ms: 1500", &Options::driver(driver));
+        let mut client = switched(&gateway);
+        client.send(b"hello").unwrap();
+        client.reader().exactly(5, &mut |_| {}).unwrap();
+        assert_eq!(metric(&gateway, "envoy_http_downstream_cx_upgrades_active"), 1);
+        assert!(!gateway.stdout().contains("GET /chat"), "{}", gateway.stdout());
+        // The time-out of requests has nothing to say here; that of idle streams does.
+        assert!(client.is_closed().unwrap());
+        wait_until("the access log's line", PATIENCE, || gateway.stdout().contains("GET /chat"));
+        let log = gateway.stdout();
+        let line = log.lines().find(|line| line.contains("GET /chat")).unwrap();
+        // Status, flags, bytes both ways, then the duration.
+        let (_, rest) = line.split_once("\"GET /chat?x=1 HTTP/1.1\" 101 SI 5 5 ").expect(line);
+        let duration: u64 = rest.split(' ').next().unwrap().parse().unwrap();
+        assert!((1500..10_000).contains(&duration), "{line}");
+        assert!(line.contains(&upstream.address().to_string()), "{line}");
+    }
+}
+
+#[test]
+fn draining_cuts_a_tunnel_only_at_its_end() {
+    for driver in DRIVERS {
+        let upstream = switching();
+        let options =
+            Options { args: vec!["--drain-time=4s".to_owned()], ..Options::driver(driver) };
+        let mut gateway = gateway(upstream.address(), "", &options);
+        let mut client = switched(&gateway);
+        gateway.signal(libc::SIGTERM);
+        wait_until("draining began", PATIENCE, || {
+            TcpStream::connect(gateway.address(8080)).is_err()
+        });
+        // Longer than what is idle is kept.
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(2500) {
+            client.send(b"ping").unwrap();
+            client.reader().exactly(4, &mut |_| {}).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(client.is_closed().unwrap(), "cut at the deadline");
+        assert!(gateway.wait().success());
+    }
+}
+
+/// Bytes of the gateway's memory per idle tunnel.
+const IDLE_TUNNEL_BYTES_MAX: u64 = 12 * 1024;
+
+#[test]
+fn idle_tunnels_are_cheap() {
+    let _alone = heavy();
+    let n: usize = std::env::var("RINGWAY_TUNNELS").map_or(2000, |n| n.parse().unwrap());
+    for driver in DRIVERS {
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let upstream = Upstream::custom({
+            let held = held.clone();
+            move |stream| {
+                let mut reader = Reader::new(stream);
+                if let Ok(Some(_)) = request_to(&mut reader, &mut |_| {}) {
+                    reader.stream.write_all(SWITCH).unwrap();
+                    held.lock().unwrap().push(reader);
+                }
+            }
+        })
+        .unwrap();
+        let gateway = gateway(upstream.address(), "", &Options::driver(driver));
+        let mut clients: Vec<Client> = (0..50).map(|_| switched(&gateway)).collect();
+        let before = gateway.rss().unwrap();
+        clients.extend((0..n).map(|_| switched(&gateway)));
+        let each = (gateway.rss().unwrap().saturating_sub(before)) / n as u64;
+        println!("{driver}: {each} B for each of {n} idle tunnels");
+        assert!(each <= IDLE_TUNNEL_BYTES_MAX, "{each} B per tunnel on {driver}");
+        assert_eq!(held.lock().unwrap().len(), clients.len());
+    }
+}
