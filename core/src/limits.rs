@@ -169,6 +169,8 @@ pub const RING_PLACES_MAX: usize = 1 << 20;
 /// Entries of a Maglev table: a prime. Envoy: `table_size`.
 pub const MAGLEV_TABLE_SIZE: u32 = 65_537;
 
+/// Different statuses of one cluster's answers that are counted apart; others only by class.
+pub const STATUSES_MAX: usize = 24;
 /// Slots of each kind alive at a time: clusters, routes, listeners.
 pub const SLOTS_MAX: usize = 1 << 20;
 /// Commands waiting for one worker.

@@ -10,7 +10,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::limits::SLOTS_MAX;
+use crate::limits::{SLOTS_MAX, STATUSES_MAX};
 use crate::name::{ClusterSlot, ListenerSlot, RouteSlot};
 
 macro_rules! cells {
@@ -252,27 +252,51 @@ impl Histogram {
     }
 }
 
-/// Histograms by slot, allocated at the first hit.
+/// Values by slot, allocated at the first hit.
 #[derive(Debug)]
-struct Histograms {
-    chunks: Box<[OnceLock<HistogramChunk>]>,
+struct BySlot<T> {
+    chunks: Box<[OnceLock<SlotChunk<T>>]>,
 }
 
-type HistogramChunk = Box<[OnceLock<Histogram>]>;
+type SlotChunk<T> = Box<[OnceLock<T>]>;
 
-impl Histograms {
+impl<T: Default> BySlot<T> {
     fn new() -> Self {
         Self { chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect() }
     }
 
-    fn histogram(&self, row: usize) -> &Histogram {
+    fn at(&self, row: usize) -> &T {
         let chunk = self.chunks[row / CHUNK_ROWS]
             .get_or_init(|| (0..CHUNK_ROWS).map(|_| OnceLock::new()).collect());
-        chunk[row % CHUNK_ROWS].get_or_init(Histogram::default)
+        chunk[row % CHUNK_ROWS].get_or_init(T::default)
     }
 
-    fn read(&self, row: usize) -> Option<&Histogram> {
+    fn read(&self, row: usize) -> Option<&T> {
         self.chunks[row / CHUNK_ROWS].get().and_then(|chunk| chunk[row % CHUNK_ROWS].get())
+    }
+}
+
+/// Answers of one cluster by status, in the order in which statuses were first seen; one writer.
+#[derive(Debug, Default)]
+pub struct Statuses([(AtomicU64, AtomicU64); STATUSES_MAX]);
+
+impl Statuses {
+    /// Counts an answer; one more status than there is room for is not counted.
+    pub fn count(&self, status: u16) {
+        for (known, count) in &self.0 {
+            match known.load(Relaxed) {
+                0 => known.store(status.into(), Relaxed),
+                other if other != u64::from(status) => continue,
+                _ => {}
+            }
+            return add(count, 1);
+        }
+    }
+
+    /// Statuses and how often they came.
+    pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        let counts = self.0.iter().map(|(known, n)| (known.load(Relaxed) as u16, n.load(Relaxed)));
+        counts.take_while(|(status, _)| *status != 0)
     }
 }
 
@@ -284,10 +308,11 @@ pub struct Slab {
     clusters: Rows,
     routes: Rows,
     /// Whole requests, from the first byte of the head to the last byte of the answer.
-    route_time: Histograms,
+    route_time: BySlot<Histogram>,
     /// From the request written to the upstream's answer complete.
-    cluster_time: Histograms,
-    listener_time: Histograms,
+    cluster_time: BySlot<Histogram>,
+    listener_time: BySlot<Histogram>,
+    cluster_statuses: BySlot<Box<Statuses>>,
 }
 
 impl Default for Slab {
@@ -297,9 +322,10 @@ impl Default for Slab {
             listeners: Rows::new(ListenerCell::COUNT),
             clusters: Rows::new(ClusterCell::COUNT),
             routes: Rows::new(RouteCell::COUNT),
-            route_time: Histograms::new(),
-            cluster_time: Histograms::new(),
-            listener_time: Histograms::new(),
+            route_time: BySlot::new(),
+            cluster_time: BySlot::new(),
+            listener_time: BySlot::new(),
+            cluster_statuses: BySlot::new(),
         }
     }
 }
@@ -338,15 +364,23 @@ impl Slab {
     }
 
     pub fn route_time(&self, slot: RouteSlot) -> &Histogram {
-        self.route_time.histogram(slot.index())
+        self.route_time.at(slot.index())
     }
 
     pub fn cluster_time(&self, slot: ClusterSlot) -> &Histogram {
-        self.cluster_time.histogram(slot.index())
+        self.cluster_time.at(slot.index())
     }
 
     pub fn listener_time(&self, slot: ListenerSlot) -> &Histogram {
-        self.listener_time.histogram(slot.index())
+        self.listener_time.at(slot.index())
+    }
+
+    pub fn cluster_statuses(&self, slot: ClusterSlot) -> &Statuses {
+        self.cluster_statuses.at(slot.index())
+    }
+
+    pub fn read_cluster_statuses(&self, slot: ClusterSlot) -> Option<&Statuses> {
+        self.cluster_statuses.read(slot.index()).map(|statuses| &**statuses)
     }
 
     pub fn read_route_time(&self, slot: RouteSlot) -> Option<&Histogram> {

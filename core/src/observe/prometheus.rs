@@ -6,11 +6,12 @@
 //! Slots that share a statistics name are one series. What never had traffic says nothing,
 //! listeners excepted, so that ten thousand routes cost what the busy ones cost.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::metric::{
-    ClusterCell, HISTOGRAM_BUCKETS, Histogram, ListenerCell, RouteCell, Slab, WorkerCell,
+    ClusterCell, HISTOGRAM_BUCKETS, Histogram, ListenerCell, RouteCell, Slab, Statuses, WorkerCell,
 };
 use crate::link::WorkerStatus;
 use crate::name::{ClusterSlot, ListenerSlot, Ref, RouteSlot};
@@ -27,6 +28,7 @@ pub struct Scrape<'a> {
     pub listeners: &'a [ListenerName<'a>],
     pub clusters: &'a [ClusterName<'a>],
     pub routes: &'a [RouteName<'a>],
+    pub certificates: &'a [CertificateName<'a>],
     pub process: &'a Process<'a>,
 }
 
@@ -43,8 +45,29 @@ pub struct ListenerName<'a> {
 pub struct ClusterName<'a> {
     pub slot: ClusterSlot,
     pub stats_name: &'a str,
-    /// Endpoints known now.
+    /// Endpoints known now, and how often they changed.
     pub endpoints: u64,
+    pub changes: u64,
+}
+
+/// A certificate that is shown to somebody.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateName<'a> {
+    pub shown: Shown<'a>,
+    /// Unix time.
+    pub not_after: i64,
+}
+
+/// To whom.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// To clients of a listener that ask for this name.
+    Clients {
+        address: SocketAddr,
+        server_name: &'a str,
+        host: Option<&'a Ref>,
+    },
+    Upstream,
 }
 
 /// A live route.
@@ -66,6 +89,8 @@ pub struct Process<'a> {
     pub ready: bool,
     pub draining: bool,
     pub uptime_s: u64,
+    /// Seconds since the Unix epoch.
+    pub now_s: u64,
     /// Seconds since the Unix epoch; 0 is unknown.
     pub start_time_s: u64,
     pub cpu_ms: u64,
@@ -100,6 +125,7 @@ pub fn write(scrape: &Scrape<'_>, out: &mut Vec<u8>) {
     tcp(scrape, &mut page);
     listeners(scrape, &mut page);
     tls_versions(scrape, &mut page);
+    certificates(scrape, &mut page);
     clusters(scrape, &mut page);
     routes(scrape, &mut page);
     workers(scrape, &mut page);
@@ -322,10 +348,9 @@ fn listeners(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     ] {
         page.family(name, kind, help);
         for listener in scrape.listeners {
-            let address = envoy_address(listener.address);
             let sum = scrape.slabs.iter().map(|slab| slab.listener(listener.slot, cell));
             let sum = sum.fold(0, u64::wrapping_add);
-            page.sample(name, &label("envoy_listener_address", &address), sum);
+            page.sample(name, &address_label(listener.address), sum);
         }
     }
 }
@@ -341,7 +366,7 @@ fn tls_versions(scrape: &Scrape<'_>, page: &mut Page<'_>) {
             let sum = scrape.slabs.iter().map(|slab| slab.listener(listener.slot, cell));
             let labels = format!(
                 "{},{}",
-                label("envoy_listener_address", &envoy_address(listener.address)),
+                address_label(listener.address),
                 label("envoy_ssl_version", version)
             );
             page.sample(NAME, &labels, sum.fold(0, u64::wrapping_add));
@@ -350,10 +375,51 @@ fn tls_versions(scrape: &Scrape<'_>, page: &mut Page<'_>) {
 }
 
 /// Envoy writes addresses with an underscore before the port.
-fn envoy_address(address: SocketAddr) -> String {
-    match address {
+fn address_label(address: SocketAddr) -> String {
+    let text = match address {
         SocketAddr::V4(v4) => format!("{}_{}", v4.ip(), v4.port()),
         SocketAddr::V6(v6) => format!("[{}]_{}", v6.ip(), v6.port()),
+    };
+    label("envoy_listener_address", &text)
+}
+
+fn certificates(scrape: &Scrape<'_>, page: &mut Page<'_>) {
+    let until = |not_after: i64| u64::try_from(not_after).unwrap_or(0);
+    let mut of_listeners: Vec<(String, u64)> = Vec::new();
+    let mut of_hosts: Vec<(String, u64)> = Vec::new();
+    for certificate in scrape.certificates {
+        let Shown::Clients { address, server_name, host } = certificate.shown else { continue };
+        let labels = [address_label(address), label("envoy_tls_certificate", server_name)];
+        of_listeners.push((labels.join(","), until(certificate.not_after)));
+        let host = match host {
+            Some(Ref { namespace, name, .. }) => [&**namespace, &**name].join("/"),
+            None => server_name.to_owned(),
+        };
+        of_hosts.push((label("host", &host), until(certificate.not_after)));
+    }
+    for (name, help, mut samples) in [
+        (
+            "envoy_listener_ssl_certificate_expiration_unix_time_seconds",
+            "When what a server name is shown expires",
+            of_listeners,
+        ),
+        (
+            "ringway_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a Host expires",
+            of_hosts,
+        ),
+    ] {
+        samples.sort_unstable();
+        samples.dedup_by(|b, a| a.0 == b.0);
+        page.family(name, GAUGE, help);
+        for (labels, time) in samples {
+            page.sample(name, &labels, time);
+        }
+    }
+    if let Some(first) = scrape.certificates.iter().map(|c| c.not_after).min() {
+        let days = (first - scrape.process.now_s as i64).max(0) / 86_400;
+        let name = "envoy_server_days_until_first_cert_expiring";
+        page.gauge(name, "Days, 0 where one has expired", until(days));
     }
 }
 
@@ -399,6 +465,13 @@ fn clusters(scrape: &Scrape<'_>, page: &mut Page<'_>) {
             page.class(NAME, &row.labels, class, row.cells[cell as usize]);
         }
     }
+    page.family(NAME, COUNTER, "Answers by status");
+    for row in &rows {
+        for (status, count) in statuses(&row.slots, scrape.slabs) {
+            let status = label("envoy_response_code", &status.to_string());
+            page.sample(NAME, &[&*row.labels, &*status].join(","), count);
+        }
+    }
     page.family_of(NAME, "_time", HISTOGRAM, "Time of answers in milliseconds");
     for row in &rows {
         let times = times(&row.slots, scrape.slabs, Slab::read_cluster_time);
@@ -411,23 +484,40 @@ fn clusters(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     }
 }
 
+fn statuses(slots: &[ClusterSlot], slabs: &[&Slab]) -> BTreeMap<u16, u64> {
+    let mut sums = BTreeMap::new();
+    let each = slabs.iter().flat_map(|slab| slots.iter().map(|slot| (*slab, *slot)));
+    for (status, count) in
+        each.filter_map(|(slab, slot)| slab.read_cluster_statuses(slot)).flat_map(Statuses::counts)
+    {
+        *sums.entry(status).or_default() += count;
+    }
+    sums
+}
+
 const CLUSTER: &str = "envoy_cluster_name";
 
 /// Endpoints per cluster; each is taken for healthy while nothing checks.
 fn membership(scrape: &Scrape<'_>, page: &mut Page<'_>) {
-    let mut members: Vec<(&str, u64)> =
-        scrape.clusters.iter().map(|c| (c.stats_name, c.endpoints)).collect();
+    let mut members: Vec<(&str, [u64; 2])> =
+        scrape.clusters.iter().map(|c| (c.stats_name, [c.endpoints, c.changes])).collect();
     members.sort_unstable();
-    for (name, help) in [
-        ("envoy_cluster_membership_total", "Endpoints"),
-        ("envoy_cluster_membership_healthy", "Endpoints that take requests"),
+    for (name, kind, help, what) in [
+        ("envoy_cluster_membership_total", GAUGE, "Endpoints", Some(0)),
+        ("envoy_cluster_membership_healthy", GAUGE, "Endpoints that take requests", Some(0)),
+        ("envoy_cluster_membership_degraded", GAUGE, "Endpoints that should not", None),
+        ("envoy_cluster_membership_excluded", GAUGE, "Endpoints left out", None),
+        ("envoy_cluster_membership_change", COUNTER, "Changes of the endpoints", Some(1)),
     ] {
-        page.family(name, GAUGE, help);
+        page.family(name, kind, help);
         for same in members.chunk_by(|a, b| a.0 == b.0) {
-            let endpoints = same.iter().map(|(_, endpoints)| endpoints).sum();
-            page.sample(name, &label(CLUSTER, same[0].0), endpoints);
+            let sum = what.map_or(0, |at: usize| same.iter().map(|(_, of)| of[at]).sum());
+            page.sample(name, &label(CLUSTER, same[0].0), sum);
         }
     }
+    page.gauge("envoy_cluster_manager_active_clusters", "Clusters", scrape.clusters.len() as u64);
+    let listeners = scrape.listeners.len() as u64;
+    page.gauge("envoy_listener_manager_total_listeners_active", "Listeners", listeners);
 }
 
 fn routes(scrape: &Scrape<'_>, page: &mut Page<'_>) {
@@ -512,6 +602,7 @@ fn process(process: &Process<'_>, page: &mut Page<'_>) {
         ("envoy_server_live", "1 unless it drains", u64::from(!process.draining)),
         ("envoy_server_state", "0 live, 1 draining, 3 starting", state),
         ("envoy_server_uptime", "Seconds", process.uptime_s),
+        ("envoy_server_version", "Three digits each part", version_number(process.version)),
         ("envoy_server_memory_allocated", "Resident bytes", process.resident_bytes),
         ("envoy_server_memory_heap_size", "Resident bytes", process.resident_bytes),
         ("envoy_server_memory_physical_size", "Resident bytes", process.resident_bytes),
@@ -571,6 +662,13 @@ fn process(process: &Process<'_>, page: &mut Page<'_>) {
     for (kind, state, count) in process.objects {
         page.sample(OBJECTS, &[label("kind", kind), label("state", state)].join(","), *count);
     }
+}
+
+/// `1.2.3-x` as 1002003: Envoy's is a number too.
+fn version_number(version: &str) -> u64 {
+    let plain = version.split(['-', '+']).next().unwrap_or_default();
+    let mut parts = plain.split('.').map(|part| part.parse().unwrap_or(0).min(999));
+    (0..3).fold(0, |number: u64, _| number * 1000 + parts.next().unwrap_or(0))
 }
 
 const COUNTER: &str = "counter";

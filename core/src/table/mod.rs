@@ -270,6 +270,11 @@ impl Listener {
         self.chains.0.values().next().is_some()
     }
 
+    /// All filter chains of TLS, in no order.
+    pub fn chains(&self) -> impl Iterator<Item = &TlsChain> {
+        self.chains.0.values().map(|chain| &**chain)
+    }
+
     /// The chain for a ClientHello's server name (lower case); without one, that of `*`.
     pub fn chain(&self, server_name: Option<&str>) -> Option<&Arc<TlsChain>> {
         self.chains.0.covering(server_name.unwrap_or_default().as_bytes()).next()

@@ -88,6 +88,7 @@ impl Record {
         let slab = &worker.slab;
         slab.cluster_add(cluster, ClusterCell::RequestsCompleted, 1);
         slab.cluster_add(cluster, cluster_class(self.status), 1);
+        slab.cluster_statuses(cluster).count(self.status);
     }
 
     /// Counts the upstream's part as over.

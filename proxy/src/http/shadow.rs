@@ -284,6 +284,7 @@ async fn send(queue: &Rc<Queue>, is_head: bool) {
         Ok(answer) => {
             slab.cluster_add(slot, ClusterCell::RequestsCompleted, 1);
             slab.cluster_add(slot, cluster_class(answer.status), 1);
+            slab.cluster_statuses(slot).count(answer.status);
             slab.cluster_add(slot, ClusterCell::BytesSent, sent);
             slab.cluster_add(slot, ClusterCell::BytesReceived, answer.bytes);
             slab.cluster_time(slot).record(began.elapsed().as_micros() as u64);

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ringway_core::ir::Transport;
 use ringway_core::observe::metric::Slab;
 use ringway_core::observe::prometheus::{
-    self, ClusterName, ListenerName, Process, RouteName, Scrape,
+    self, CertificateName, ClusterName, ListenerName, Process, RouteName, Scrape, Shown,
 };
 use ringway_core::problem::Severity;
+use ringway_core::table::Table;
 
 use super::http::Response;
 use crate::gateway::{Report, State};
@@ -26,11 +28,14 @@ pub(super) fn page(state: &State) -> Response {
         .collect();
     let clusters: Vec<ClusterName<'_>> = (table.iter())
         .flat_map(|table| table.clusters.iter().flatten())
-        .map(|cluster| ClusterName {
-            slot: cluster.slot,
-            stats_name: &cluster.spec.stats_name,
-            endpoints: state.progress.feed(cluster.slot).map_or(0, |feed| feed.endpoints.len())
-                as u64,
+        .map(|cluster| {
+            let feed = state.progress.feed(cluster.slot);
+            ClusterName {
+                slot: cluster.slot,
+                stats_name: &cluster.spec.stats_name,
+                endpoints: feed.as_ref().map_or(0, |feed| feed.endpoints.len() as u64),
+                changes: feed.map_or(0, |feed| feed.version),
+            }
         })
         .collect();
     let routes: Vec<RouteName<'_>> = (table.iter())
@@ -44,11 +49,34 @@ pub(super) fn page(state: &State) -> Response {
         listeners: &listeners,
         clusters: &clusters,
         routes: &routes,
+        certificates: &table.map_or_else(Vec::new, certificates),
         process: &process(state, &report, &objects),
     };
     let mut body = Vec::new();
     prometheus::write(&scrape, &mut body);
     Response { status: 200, content_type: prometheus::CONTENT_TYPE, body }
+}
+
+/// What is shown to clients and to upstreams.
+fn certificates(table: &Table) -> Vec<CertificateName<'_>> {
+    let of_clients = table.listeners.iter().flat_map(|listener| {
+        listener.chains().filter_map(|chain| {
+            Some(CertificateName {
+                shown: Shown::Clients {
+                    address: listener.address,
+                    server_name: &chain.server_name,
+                    host: chain.object.as_ref(),
+                },
+                not_after: chain.termination.as_ref()?.spec.identity.not_after,
+            })
+        })
+    });
+    let of_upstreams = table.clusters.iter().flatten().filter_map(|cluster| {
+        let Transport::Tls(Some(client)) = &cluster.spec.transport else { return None };
+        let not_after = client.spec.identity.as_ref()?.not_after;
+        Some(CertificateName { shown: Shown::Upstream, not_after })
+    });
+    of_clients.chain(of_upstreams).collect()
 }
 
 /// Objects by kind and state.
@@ -81,6 +109,7 @@ fn process<'a>(
         log_level: crate::log::level().as_str(),
         ready: progress.is_ready(),
         draining: progress.is_draining(),
+        now_s: epoch_s(SystemTime::now()),
         uptime_s: state.started.elapsed().as_secs(),
         start_time_s: epoch_s(state.boot_time),
         cpu_ms: usage.cpu_ms,

@@ -132,6 +132,7 @@ const PROCESS: Process<'static> = Process {
     ready: true,
     draining: false,
     uptime_s: 5,
+    now_s: 1_795_553_045,
     start_time_s: 1_795_553_040,
     cpu_ms: 1_234,
     resident_bytes: 1 << 30,
@@ -157,6 +158,7 @@ const EMPTY: Scrape<'static> = Scrape {
     listeners: &[],
     clusters: &[],
     routes: &[],
+    certificates: &[],
     process: &PROCESS,
 };
 
@@ -166,6 +168,7 @@ fn the_process() {
     page.check("envoy_server_live", 1.0);
     page.check("envoy_server_state", 0.0);
     page.check("envoy_server_uptime", 5.0);
+    page.check("envoy_server_version", 1_002_000.0);
     page.check("ambassador_process_cpu_seconds_total", 1.234);
     page.check("ambassador_reconfiguration_time_seconds", 1.000_001);
     page.check("ringway_config_objects{kind=\"Mapping\",state=\"refused\"}", 1.0);
@@ -230,10 +233,14 @@ fn clusters_that_share_a_name_are_one_series() {
     slab.cluster_add(ClusterSlot(9), ClusterCell::RequestsActive, 1);
     slab.cluster_add(ClusterSlot(9), ClusterCell::Requests2xx, 4);
     slab.cluster_time(ClusterSlot(3)).record(30_000);
+    for (slot, status) in [(3, 200), (9, 200), (9, 404), (9, 200)] {
+        slab.cluster_statuses(ClusterSlot(slot)).count(status);
+    }
     let cluster = |slot, stats_name, endpoints| ClusterName {
         slot: ClusterSlot(slot),
         stats_name,
         endpoints,
+        changes: 2,
     };
     let scrape = Scrape {
         slabs: &[&slab],
@@ -249,11 +256,59 @@ fn clusters_that_share_a_name_are_one_series() {
     );
     page.check("envoy_cluster_membership_healthy{envoy_cluster_name=\"quote\"}", 5.0);
     page.check("envoy_cluster_membership_total{envoy_cluster_name=\"idle\"}", 1.0);
+    page.check("envoy_cluster_membership_degraded{envoy_cluster_name=\"idle\"}", 0.0);
+    page.check("envoy_cluster_membership_change{envoy_cluster_name=\"quote\"}", 4.0);
+    let of = |status| {
+        format!(
+            "envoy_cluster_upstream_rq{{envoy_cluster_name=\"quote\",envoy_response_code=\"{status}\"}}"
+        )
+    };
+    page.check(&of(200), 3.0);
+    page.check(&of(404), 1.0);
+    assert_eq!(page.count_of("envoy_cluster_upstream_rq{"), 2);
     page.check(
         "envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"quote\",le=\"50\"}",
         1.0,
     );
-    assert!(!page.samples.keys().any(|s| s.contains("_rq_total") && s.contains("idle")));
+    assert!(!page.samples.keys().any(|s| s.contains("_rq_total") && s.contains("\"idle\"")));
+}
+
+#[test]
+fn certificates_and_their_ends() {
+    let end = PROCESS.now_s as i64 + 10 * 86_400;
+    let host = Ref::new(Kind::Host, "default", "shop");
+    let clients = |port, server_name, host, not_after| CertificateName {
+        shown: Shown::Clients {
+            address: SocketAddr::from(([0, 0, 0, 0], port)),
+            server_name,
+            host,
+        },
+        not_after,
+    };
+    let upstream = CertificateName { shown: Shown::Upstream, not_after: end - 86_400 };
+    let certificates = [
+        clients(8443, "shop.example", Some(&host), end),
+        clients(8444, "shop.example", Some(&host), end + 5),
+        clients(8443, "*", None, end + 9),
+        upstream,
+    ];
+    let told = page(&Scrape { certificates: &certificates, ..EMPTY });
+    let family = "envoy_listener_ssl_certificate_expiration_unix_time_seconds";
+    let of = |address: &str, name: &str| {
+        format!("{family}{{envoy_listener_address=\"{address}\",envoy_tls_certificate=\"{name}\"}}")
+    };
+    told.check(&of("0.0.0.0_8443", "shop.example"), end as f64);
+    told.check(&of("0.0.0.0_8444", "shop.example"), (end + 5) as f64);
+    told.check(&of("0.0.0.0_8443", "*"), (end + 9) as f64);
+    assert_eq!(told.count_of(family), 3);
+    let family = "ringway_certificate_expiry_timestamp_seconds";
+    told.check(&format!("{family}{{host=\"default/shop\"}}"), end as f64);
+    told.check(&format!("{family}{{host=\"*\"}}"), (end + 9) as f64);
+    told.check("envoy_server_days_until_first_cert_expiring", 9.0);
+    let expired = [clients(8443, "old", None, 5)];
+    let told = page(&Scrape { certificates: &expired, ..EMPTY });
+    told.check("envoy_server_days_until_first_cert_expiring", 0.0);
+    assert_eq!(page(&EMPTY).count_of("envoy_server_days"), 0);
 }
 
 #[test]
@@ -278,7 +333,7 @@ fn routes_speak_once_they_are_hit() {
         &format!("ringway_http_request_duration_seconds_bucket{{{labels},le=\"0.005\"}}"),
         0.0,
     );
-    assert!(!page.samples.keys().any(|series| series.contains("idle")));
+    assert!(!page.samples.keys().any(|series| series.contains("\"idle\"")));
 }
 
 #[test]
@@ -338,7 +393,12 @@ fn every_counter_is_told() {
     let scrape = Scrape {
         slabs: &[&slab],
         listeners: &[listener(0, "ingress_http", 8080)],
-        clusters: &[ClusterName { slot: ClusterSlot(0), stats_name: "c", endpoints: 0 }],
+        clusters: &[ClusterName {
+            slot: ClusterSlot(0),
+            stats_name: "c",
+            endpoints: 0,
+            changes: 0,
+        }],
         ..EMPTY
     };
     let page = page(&scrape);
