@@ -86,7 +86,8 @@ pub const HANDOVER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A successor must serve within this time; beyond, it ends and its predecessor goes on.
 pub const HANDOVER_READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Endpoints that one request tries when connecting fails before any byte was written.
+/// Endpoints that one request tries: when connecting fails before any byte was written, and for
+/// safe methods also when a connection ends without a byte of an answer.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 /// Idle upstream connections kept per endpoint and process.
 pub const IDLE_UPSTREAMS_PER_ENDPOINT_MAX: usize = 1024;

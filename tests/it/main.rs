@@ -13,6 +13,7 @@ fn heavy() -> std::sync::MutexGuard<'static, ()> {
 }
 
 mod drain;
+mod endpoints;
 mod golden;
 mod h1;
 mod handover;

@@ -54,7 +54,12 @@ pub struct Client {
 impl Client {
     /// Connects from 127.0.0.1. Reads and writes give up after `patience`.
     pub fn connect(to: SocketAddr, patience: Duration) -> io::Result<Self> {
-        let stream = connect_from(Ipv4Addr::LOCALHOST, to)?;
+        Self::connect_from(Ipv4Addr::LOCALHOST, to, patience)
+    }
+
+    /// Connects from a given loopback address.
+    pub fn connect_from(from: Ipv4Addr, to: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let stream = connect_from(from, to)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         stream.set_nodelay(true)?;

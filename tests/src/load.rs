@@ -38,18 +38,25 @@ pub struct Backend {
     release: Arc<AtomicBool>,
     held: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
+    listener: TcpListener,
 }
 
 impl Backend {
     pub fn start() -> std::io::Result<Self> {
-        let listener = TcpListener::bind((crate::address::fresh(), 8000))?;
+        Self::start_at(SocketAddr::from((crate::address::fresh(), 8000)))
+    }
+
+    /// One at a given address: one that comes back.
+    pub fn start_at(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
+        let kept = listener.try_clone()?;
         let address = listener.local_addr()?;
         let (stop, release) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let held = Arc::new(AtomicU64::new(0));
         let shared = (stop.clone(), release.clone(), held.clone());
         let thread = std::thread::spawn(move || serve(&listener, &shared.0, &shared.1, &shared.2));
-        Ok(Self { address, stop, release, held, thread: Some(thread) })
+        Ok(Self { address, stop, release, held, thread: Some(thread), listener: kept })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -67,9 +74,12 @@ impl Backend {
     }
 }
 
+/// Ends all connections at once, whatever is under way on them.
 impl Drop for Backend {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
+        // SAFETY: shuts down a descriptor that we own, which wakes the thread.
+        unsafe { libc::shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR) };
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -149,6 +159,8 @@ pub struct Outcome {
     pub answers: u64,
     /// Everything else, worded; the first hundred.
     pub errors: Vec<String>,
+    /// Answers of another status, the error's reason.
+    pub failed: u64,
     /// Answers by the value of the noted header.
     pub noted: BTreeMap<String, u64>,
     /// Connections that the gateway ended after an answer that said so.
@@ -271,7 +283,10 @@ impl Asking {
             })
         };
         if !head.starts_with("HTTP/1.1 200 ") {
-            return Err(format!("answered {:?}", head.lines().next().unwrap_or_default()));
+            outcome.failed += 1;
+            let status = head.lines().next().unwrap_or_default();
+            let body = String::from_utf8_lossy(&self.buffer[end..]);
+            return Err(format!("answered {status:?}: {body}"));
         }
         let length: usize = field("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
         if self.buffer.len() < end + length {

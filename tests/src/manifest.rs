@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Manifests as tests need them: the shortest text that says it.
 
+use std::net::SocketAddr;
+
 /// An HTTP Listener for all Hosts on this port.
 pub fn listener(port: u16) -> String {
     format!(
@@ -22,6 +24,36 @@ kind: Mapping
 metadata: {{name: {name}}}
 spec: {{hostname: \"*\", {spec}}}
 "
+    )
+}
+
+/// A Service of one port, 80.
+pub fn service(name: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{ports: [{{port: 80}}]}}
+"
+    )
+}
+
+/// The EndpointSlice of such a Service: ready endpoints that share a port.
+pub fn slice(service: &str, endpoints: &[SocketAddr]) -> String {
+    let port = endpoints.first().map_or(80, SocketAddr::port);
+    let addresses: Vec<String> =
+        endpoints.iter().map(|e| format!("{{addresses: [\"{}\"]}}", e.ip())).collect();
+    format!(
+        "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {service}-1, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+ports: [{{port: {port}}}]
+endpoints: [{}]
+",
+        addresses.join(", ")
     )
 }
 

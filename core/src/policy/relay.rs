@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use super::balance::{CookieValue, HashCookie};
 use super::format::Facts;
 use super::headers::HeaderEdits;
 use crate::wire::h1::encode;
@@ -236,6 +237,8 @@ pub struct ResponseHead<'a> {
     pub bodyless_length: Option<u64>,
     /// The protocol that the connection switches to.
     pub upgrade: Option<&'a [u8]>,
+    /// The cookie that keeps the client at its endpoint, where it is given one.
+    pub set_cookie: Option<(&'a HashCookie, &'a CookieValue)>,
 }
 
 /// Writes a whole response head, its empty line included.
@@ -279,6 +282,13 @@ pub fn response_head<'f>(
     if let Some(ms) = head.service_time_ms {
         let mut text = [0u8; 20];
         ours(b"x-envoy-upstream-service-time", digits(&mut text, ms));
+    }
+    if let Some((cookie, value)) = head.set_cookie
+        && !edits.drops(b"set-cookie")
+    {
+        out.extend_from_slice(b"set-cookie: ");
+        cookie.write_value(value, out);
+        out.extend_from_slice(b"\r\n");
     }
     if !edits.add.is_empty() {
         edits.write_added(&facts(), out);

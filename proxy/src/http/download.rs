@@ -346,6 +346,7 @@ impl Download<'_, '_> {
             service_time_ms: service_time,
             bodyless_length,
             upgrade: request.upgrade().filter(|_| switches),
+            set_cookie: request.set_cookie.as_ref().map(|(cookie, value)| (*cookie, value)),
         };
         relay::response_head(out, &head, &self.route.response_headers, || {
             request.facts(record, Some(view), now)

@@ -8,6 +8,7 @@ use ringway_core::ir::settings::Underscores;
 use ringway_core::ir::{Refusal, Settings};
 use ringway_core::observe::log::push_json_string;
 use ringway_core::observe::metric::{ListenerCell, WorkerCell};
+use ringway_core::policy::balance::{CookieValue, HashCookie};
 use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::policy::forwarded::{self, Forwarded};
 use ringway_core::policy::headers::HeaderEdits;
@@ -77,6 +78,8 @@ pub(crate) struct Request<'a> {
     pub(crate) request_id: &'a [u8],
     /// Path and query that went upstream instead of the target's.
     pub(crate) rewritten: Option<&'a [u8]>,
+    /// What the answer sets to keep the client at its endpoint.
+    pub(crate) set_cookie: Option<(&'a HashCookie, CookieValue)>,
     pub(crate) cluster: &'a str,
     pub(crate) route: &'a str,
     pub(crate) asked: Option<Asked<'a>>,
@@ -299,6 +302,7 @@ pub(crate) async fn exchange(
         forwarded_for: &scratch.forwarded_for,
         request_id: kept.unwrap_or(&made),
         rewritten: None,
+        set_cookie: None,
         cluster: "",
         route: "",
         asked: Asked::of(view, &meta),
@@ -584,6 +588,7 @@ async fn refuse_with(
         forwarded_for: b"",
         request_id: b"",
         rewritten: None,
+        set_cookie: None,
         cluster: "",
         route: "",
         asked: None,

@@ -9,7 +9,9 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use ringway_core::ir::Transport;
+use ringway_core::limits::CONNECT_ATTEMPTS_MAX;
 use ringway_core::observe::metric::{ClusterCell, ListenerCell};
+use ringway_core::policy::balance::{Affinity, Caller, HashKey};
 use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::policy::relay::{self, RequestHead};
 use ringway_core::policy::rewrite::HostRewrite;
@@ -36,7 +38,7 @@ use crate::worker::state::{Preference, Upstream};
 pub(crate) async fn forward<'a>(
     request: &mut Request<'a>,
     route: &'a Local<Route>,
-    action: &Forward,
+    action: &'a Forward,
     client: &mut Stream,
     path: &'a mut Vec<u8>,
     received: &mut Received,
@@ -61,6 +63,7 @@ pub(crate) async fn forward<'a>(
         }
         request.rewritten = Some(path);
     }
+    let key = affinity(request, action);
     let mut out = worker.buffers.take();
     write_head(request, route, action, host(request, action), record, &mut out);
     let mut body = Body {
@@ -97,7 +100,7 @@ pub(crate) async fn forward<'a>(
         complete: at_hand.complete,
         continued: false,
     };
-    let mut preference = Preference::default();
+    let mut preference = Preference { key, ..Preference::default() };
     let mut tries = 0;
     let answer = loop {
         let found = upstream::acquire(worker, cluster, &state, &mut preference, tries > 0).await;
@@ -115,11 +118,15 @@ pub(crate) async fn forward<'a>(
         let ended;
         (ended, out) = attempt.run(&mut upstream, out, &mut body).await;
         match ended {
-            // RFC 9110 §9.2.2, RFC 9112 §9.3.1: a reused connection may have been closed under
-            // the request; nothing of an answer came, so what is safe to repeat is repeated.
-            Ended::Silent if upstream.reused && attempt.complete && tries == 0 => {
-                if !repeatable(request_method(attempt.request)) {
-                    break Answer::Ours(reset("connection termination"), edits);
+            Ended::Silent
+                if attempt.complete
+                    && preference.tried.len() + 1 < CONNECT_ATTEMPTS_MAX
+                    && repeatable(attempt.request.view.method(), upstream.reused)
+                    && (upstream.reused || state.has_other(&preference, &upstream.endpoint)) =>
+            {
+                // A key keeps to its endpoint, which may just have tired of an idle connection.
+                if !upstream.reused || preference.key.is_none() {
+                    preference.tried.push(upstream.endpoint.address);
                 }
                 slab.cluster_add(cluster.slot, ClusterCell::Retries, 1);
                 tries += 1;
@@ -162,13 +169,32 @@ pub(crate) async fn forward<'a>(
     answer
 }
 
-fn request_method<'a>(request: &Request<'a>) -> &'a [u8] {
-    request.view.method()
+/// Whether a request of which no byte of an answer came may be sent again, on a new connection.
+///
+/// RFC 9112 §9.3.1: a reused connection may have been closed under the request, so that idempotent
+/// methods (RFC 9110 §9.2.2) are repeated. A new one that ends in silence belongs to an endpoint
+/// that stops: safe methods (§9.2.1) are repeated elsewhere.
+fn repeatable(method: &[u8], reused: bool) -> bool {
+    match method {
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" => true,
+        b"PUT" | b"DELETE" => reused,
+        _ => false,
+    }
 }
 
-/// RFC 9110 §9.2.2: idempotent methods.
-fn repeatable(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
+/// Hash of the request's key, and the cookie that its answer has to set, if the route has one.
+fn affinity<'a>(request: &mut Request<'a>, action: &'a Forward) -> Option<u64> {
+    let key = action.hash.as_ref()?;
+    let Affinity { key: hash, give } = key.of(&Caller {
+        head: request.view,
+        client: request.forwarded.client,
+        peer: request.cx.origin.peer,
+        local: request.cx.origin.local,
+    });
+    if let (HashKey::Cookie(cookie), Some(value)) = (key, give) {
+        request.set_cookie = Some((cookie, value));
+    }
+    hash
 }
 
 /// The Host that the upstream sees.

@@ -265,6 +265,13 @@ impl ClusterState {
         Some(Chosen::new(endpoints[at].clone()))
     }
 
+    /// Whether there is an endpoint besides this one and those tried.
+    pub(crate) fn has_other(&self, preference: &Preference, this: &Endpoint) -> bool {
+        let endpoints = self.endpoints.borrow();
+        let mut others = endpoints.iter().filter(|e| e.address != this.address);
+        others.any(|e| !preference.tried.contains(&e.address))
+    }
+
     pub(crate) fn limits(&self) -> PoolLimits {
         self.limits.get()
     }

@@ -185,7 +185,7 @@ fn table(generation: u64, ports: &[u16], clusters: &[(Arc<str>, EndpointSource)]
             max_lifetime: None,
             keepalive: None,
         };
-        Some(Arc::new(table::Cluster { slot: ClusterSlot(slot as u32), spec: Arc::new(spec) }))
+        Some(Arc::new(Cluster { slot: ClusterSlot(slot as u32), spec: Arc::new(spec) }))
     };
     Table {
         generation: Generation(generation),

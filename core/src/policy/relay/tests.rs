@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use super::*;
 use crate::wire::Head;
 use crate::wire::h1::parse::{self, Limits, Parsed};
@@ -126,6 +128,7 @@ fn check_answer(block: &str, set: impl FnOnce(&mut ResponseHead<'_>), expected: 
         service_time_ms: Some(7),
         bodyless_length: None,
         upgrade: None,
+        set_cookie: None,
     };
     set(&mut answer);
     let mut out = Vec::new();
@@ -161,6 +164,15 @@ fn answers_keep_their_fields_and_get_ours() {
         },
         "HTTP/1.1 304 Not Modified\r\ndate: then\r\ncontent-length: 9\r\nserver: envoy\r\n\
          connection: close\r\n\r\n",
+    );
+    let cookie = HashCookie { name: "stick".into(), path: None, ttl: Some(Duration::ZERO) };
+    let cookie: &'static HashCookie = Box::leak(Box::new(cookie));
+    check_answer(
+        "HTTP/1.1 200 \r\nSet-Cookie: own=1\r\n\r\n",
+        |a| a.set_cookie = Some((cookie, b"0123456789abcdef")),
+        "HTTP/1.1 200 \r\nSet-Cookie: own=1\r\ncontent-length: 5\r\ndate: today\r\n\
+         server: envoy\r\nx-envoy-upstream-service-time: 7\r\n\
+         set-cookie: stick=\"0123456789abcdef\"; HttpOnly\r\n\r\n",
     );
     check_answer(
         "HTTP/1.1 200 \r\n\r\n",
