@@ -12,11 +12,13 @@ fn heavy() -> std::sync::MutexGuard<'static, ()> {
     HEAVY.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+mod certificates;
 mod drain;
 mod endpoints;
 mod golden;
 mod h1;
 mod handover;
+mod outside;
 mod reload;
 mod shadow;
 mod stream;

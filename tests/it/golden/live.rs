@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ringway_tests::address::Block;
 use ringway_tests::client::Response;
 use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::outside::Folder;
 use ringway_tests::tls::{self, ClientOptions, Handshake};
 use ringway_tests::upstream::{Hole, Upstream, echo, echo_tls, lines, told};
 use ringway_tests::{Client, PATIENCE, pki, proxy_protocol, yaml};
@@ -29,7 +30,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup};
 use serde_json::Value;
 
-use super::{cases, chosen, environment, folder, read};
+use super::{cases, chosen, environment, files, folder, read};
 
 /// The documentation addresses of the files.
 const WRITTEN: &str = "192.0.2.";
@@ -108,20 +109,30 @@ fn serve(case: &str, backends: &Backends, io_backend: &'static str) -> Result<()
     let expected = yaml::parse(&real(&expected))?;
     let [Value::Array(exchanges)] = &expected[..] else { bail!("no list of exchanges") };
     let (settings, manifests) = read(case);
-    let options = Options { env: environment(&settings), ..Options::driver(io_backend) };
+    let folder = Folder::new()?;
+    for (name, text) in files(&settings) {
+        folder.file(&name, &text)?;
+    }
+    let mut env = environment(&settings);
+    env.push(("FILES".into(), folder.path().display().to_string()));
+    let options = Options { env, ..Options::driver(io_backend) };
     let gateway = Gateway::start(&real(&manifests), &options)?;
     gateway.assert_driver(io_backend)?;
-    let mut sessions = Sessions::new();
+    let mut memory = Memory::default();
     for (n, exchange) in exchanges.iter().enumerate() {
         let title = exchange.get("request").and_then(Value::as_str).unwrap_or("raw");
         Exchange::read(exchange)
-            .and_then(|exchange| exchange.run(&gateway, &mut sessions))
+            .and_then(|exchange| exchange.run(&gateway, &mut memory))
             .with_context(|| format!("exchange {} ({title})", n + 1))
             .map_err(|error| {
                 let log = gateway.log();
                 error.context(format!(
                     "{}\n",
-                    log.lines().rev().take(3).collect::<Vec<_>>().join("\n")
+                    log.lines()
+                        .filter(|l| !l.contains(" info "))
+                        .take(3)
+                        .collect::<Vec<_>>()
+                        .join("\n")
                 ))
             })?;
     }
@@ -130,6 +141,14 @@ fn serve(case: &str, backends: &Backends, io_backend: &'static str) -> Result<()
 
 /// Client configurations that keep their sessions from one connection to the next, by name.
 type Sessions = BTreeMap<String, Arc<ClientConfig>>;
+
+/// What a case remembers from one exchange to the next.
+#[derive(Default)]
+struct Memory {
+    sessions: Sessions,
+    /// Back ends that answered, by the name that the case has for them.
+    same: BTreeMap<String, String>,
+}
 
 /// One entry of a `.http.yaml` file.
 struct Exchange<'a> {
@@ -146,7 +165,9 @@ fn token() -> String {
     format!("copy-{}", NUMBER.fetch_add(1, Relaxed))
 }
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 25] = [
+    "address",
+    "same",
     "proxy_protocol",
     "tls",
     "handshake",
@@ -229,9 +250,12 @@ impl<'a> Exchange<'a> {
         Ok(Self { entry, method: method.to_owned(), bytes, token })
     }
 
-    fn run(&self, gateway: &Gateway, sessions: &mut Sessions) -> Result<()> {
+    fn run(&self, gateway: &Gateway, memory: &mut Memory) -> Result<()> {
         let port = self.entry.get("port").map_or(Some(8080), Value::as_u64).context("port")?;
-        let address = gateway.address(u16::try_from(port)?);
+        let mut address = gateway.address(u16::try_from(port)?);
+        if let Some(ip) = self.entry.get("address").and_then(Value::as_str) {
+            address.set_ip(ip.parse().context("address")?);
+        }
         if self.flag("refused") {
             return match Client::connect(address, PATIENCE) {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
@@ -240,7 +264,7 @@ impl<'a> Exchange<'a> {
             };
         }
         if let Some(fails) = self.entry.get("handshake").and_then(|wanted| wanted.get("fails")) {
-            let got = match self.connect(address, sessions).and_then(Self::first_read) {
+            let got = match self.connect(address, &mut memory.sessions).and_then(Self::first_read) {
                 Ok(()) => bail!("the handshake does not fail"),
                 Err(error) => tls::alert(&error),
             };
@@ -256,7 +280,7 @@ impl<'a> Exchange<'a> {
         if let Some(steps) = self.entry.get("tcp") {
             let steps = steps.as_array().context("tcp is a list of steps")?;
             for _ in 0..times {
-                let mut client = self.connect(address, sessions)?;
+                let mut client = self.connect(address, &mut memory.sessions)?;
                 let from = converse(&mut client, steps)?;
                 if self.entry.get("shares").is_some() {
                     *counts.entry(from.context("no line was answered")?).or_insert(0_u64) += 1;
@@ -267,7 +291,7 @@ impl<'a> Exchange<'a> {
             return self.check_shares(&counts, times);
         }
         let start = Instant::now();
-        let mut client = self.connect(address, sessions)?;
+        let mut client = self.connect(address, &mut memory.sessions)?;
         if let Some(wanted) = self.entry.get("handshake") {
             let handshake = client.handshake().context("no TLS to check")?;
             check_handshake(wanted, &handshake)?;
@@ -282,6 +306,11 @@ impl<'a> Exchange<'a> {
                 let from = backend(&response).unwrap_or_else(|| response.status.to_string());
                 *counts.entry(from).or_insert(0_u64) += 1;
             } else {
+                if let Some(name) = self.entry.get("same").and_then(Value::as_str) {
+                    let from = backend(&response).context("no back end answered")?;
+                    let first = memory.same.entry(name.to_owned()).or_insert(from.clone());
+                    ensure!(*first == from, "answered by {from}, before by {first}");
+                }
                 self.check(&response).with_context(|| {
                     let text: String = response.text().chars().take(600).collect();
                     format!("got {} {:?} {text}", response.status, response.fields)

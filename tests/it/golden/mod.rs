@@ -58,7 +58,16 @@ fn read(case: &str) -> (serde_json::Value, String) {
 
 /// The environment that a case asks for.
 fn environment(settings: &serde_json::Value) -> Vec<(String, String)> {
-    let env = settings.get("env").and_then(serde_json::Value::as_object);
-    let pairs = env.into_iter().flatten();
+    strings(settings, "env")
+}
+
+/// Files that a case asks for, in the folder that `${FILES}` says.
+fn files(settings: &serde_json::Value) -> Vec<(String, String)> {
+    strings(settings, "files")
+}
+
+fn strings(settings: &serde_json::Value, key: &str) -> Vec<(String, String)> {
+    let map = settings.get(key).and_then(serde_json::Value::as_object);
+    let pairs = map.into_iter().flatten();
     pairs.map(|(k, v)| (k.clone(), v.as_str().expect("a string").to_owned())).collect()
 }

@@ -13,10 +13,11 @@ use ringway_core::problem::Problems;
 use ringway_core::resolve::{Memo, resolve};
 use ringway_core::snapshot::{Settings, Snapshot};
 use ringway_core::table::{Slots, compile};
+use ringway_core::tls::Pem;
 use ringway_tests::yaml;
 use serde_json::{Map, Value, json};
 
-use super::{cases, chosen, environment, folder, read};
+use super::{cases, chosen, environment, files, folder, read};
 
 #[test]
 fn cases_resolve_as_written() {
@@ -50,7 +51,9 @@ fn difference(expected: &str, got: &str) -> String {
 /// A case's `.out.yaml`.
 fn outcome(case: &str) -> String {
     let (test_settings, manifests) = read(case);
-    let environment: BTreeMap<String, String> = environment(&test_settings).into_iter().collect();
+    let mut environment: BTreeMap<String, String> =
+        environment(&test_settings).into_iter().collect();
+    environment.insert("FILES".into(), "/files".into());
     let var = |name: &str| environment.get(name).cloned();
     let settings = Settings {
         ambassador_id: var("AMBASSADOR_ID").unwrap_or_else(|| "default".into()).into(),
@@ -81,6 +84,11 @@ fn outcome(case: &str) -> String {
             Parsed::Foreign { kind, .. } => malformed.push(format!("foreign: {kind}")),
         }
     }
+    let there = files(&test_settings).into_iter();
+    let read = |text: String| Ok(Pem(text.into_bytes().into()));
+    snapshot.set_files(
+        there.map(|(name, text)| (format!("/files/{name}").into(), read(text))).collect(),
+    );
     let (ir, found) = resolve(&snapshot, &mut Memo::default());
     problems.extend(found);
     compile(&ir, Generation(1), &mut Slots::new(), None).expect("what was resolved compiles");
