@@ -678,11 +678,6 @@ impl Problems {
         self.say(object, "spec.tlsContext", (Severity::Error, "Conflict"), message, None);
     }
 
-    pub(crate) fn context_name_taken(&mut self, object: &Ref, other: &Ref) {
-        let message = format!("Mappings that name this TLSContext may mean {other}");
-        self.say(object, "metadata.name", (Severity::Warning, "NameTaken"), message, None);
-    }
-
     pub(crate) fn tls_versions(&mut self, object: &Ref, path: &str, min: &str, max: &str) {
         let message = format!("no TLS version is at least {min} and at most {max}");
         self.say(object, path, (Severity::Error, "BadValue"), message, None);

@@ -188,7 +188,12 @@ fn hosts(
     for (object, expanded) in ingresses {
         written |= !expanded.hosts.is_empty();
         for spec in &expanded.hosts {
+            let said = problems.len();
             hosts.extend(host::resolve(&object.meta, spec, cx, problems));
+            // The Host stands for what is written there.
+            for problem in problems.0[said..].iter_mut().filter(|p| p.path == "spec.tlsSecret") {
+                problem.path = "spec.tls".to_owned();
+            }
         }
     }
     // A Host that was written but is refused does not open everything.

@@ -2,8 +2,6 @@
 //! Objects that shape no route yet: checked, and named as not served. None of them guards access;
 //! those that do are in [`super::guard`].
 
-use std::collections::HashMap;
-
 use crate::crd::services::{AuthProto, ProtocolVersion, TracingDriver};
 use crate::crd::{Meta, Object, Spec};
 use crate::name::{Kind, Ref};
@@ -30,15 +28,6 @@ pub(crate) fn resolve(snapshot: &Snapshot, ours: impl Fn(&Meta) -> bool, problem
     let limits = snapshot.of_kind(Kind::RateLimitService).filter(|o| ours(&o.meta));
     for object in limits.skip(1) {
         problems.second_rate_limit_service(&object.meta.object);
-    }
-    let mut names: HashMap<&str, &Ref> = HashMap::new();
-    for object in snapshot.of_kind(Kind::TLSContext).filter(|o| ours(&o.meta)) {
-        match names.get(&**object.meta.name()) {
-            Some(other) => problems.context_name_taken(&object.meta.object, other),
-            None => {
-                names.insert(object.meta.name(), &object.meta.object);
-            }
-        }
     }
 }
 

@@ -507,8 +507,9 @@ impl<'a> Reader<'a, '_> {
         } else if context.identity == Part::Absent {
             self.problems.no_certificate(object, "spec.tlsContext");
         }
-        let is_for = |host: &Box<str>| **host == *hostname || **host == *object.name;
-        if !context.hosts.is_empty() && !context.hosts.iter().any(is_for) {
+        let mut listed = context.hosts.iter();
+        let is_listed = listed.any(|host| **host == *hostname || **host == *object.name);
+        if !context.hosts.is_empty() && !is_listed {
             self.problems.context_for_other_hosts(object, name, hostname);
         }
         let for_host = context.for_host(identity.as_ref(), self.shared);

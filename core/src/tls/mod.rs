@@ -199,8 +199,8 @@ fn protocols(names: &[Box<str>]) -> Result<Vec<Vec<u8>>, Error> {
 /// # Errors
 /// One of them cannot be written.
 pub(crate) fn check_protocols(names: &[Box<str>]) -> Result<(), Error> {
-    let fits = |name: &Box<str>| (1..=255).contains(&name.len());
-    if names.iter().all(fits) { Ok(()) } else { Err(Error::Alpn) }
+    let mut lengths = names.iter().map(|name| name.len());
+    if lengths.all(|length| (1..=255).contains(&length)) { Ok(()) } else { Err(Error::Alpn) }
 }
 
 /// Whether a text can be sent as a server name (RFC 6066 §3).
