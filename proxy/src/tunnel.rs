@@ -12,6 +12,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringway_core::limits::BUFFER_BYTES;
+
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Stream, Writer};
 use crate::net::timer::Timer;
@@ -72,10 +74,9 @@ pub(crate) async fn relay(
     };
     upstream.timer.disarm();
     tunnel.touch();
-    let mut both = pin!(rt::join(
-        tunnel.pump(&mut client.reader, &mut upstream.writer, Toward::Upstream),
-        tunnel.pump(&mut upstream.reader, &mut client.writer, Toward::Client),
-    ));
+    let up = pin!(tunnel.pump(&mut client.reader, &mut upstream.writer, Toward::Upstream));
+    let down = pin!(tunnel.pump(&mut upstream.reader, &mut client.writer, Toward::Client));
+    let mut both = pin!(rt::join(up, down));
     // A side that has said its last word has no operation left that a stop could end.
     let (received, sent) = poll_fn(|cx| {
         if client.timer.is_stopped() {
@@ -102,44 +103,58 @@ struct Tunnel<'t, F> {
 impl<F: Fn(Toward, usize)> Tunnel<'_, F> {
     /// One direction; gives the bytes that went through.
     async fn pump(&self, from: &mut Reader, to: &mut Writer, toward: Toward) -> u64 {
+        let (mut total, mut large) = (0, false);
+        loop {
+            let _ = from.readable().await;
+            // Boxed: a tunnel at rest is small, whatever it takes to pass bytes on.
+            let passed = Box::pin(self.pass(from, to, toward, large)).await;
+            let Some(n) = passed else { return total };
+            // One that fills a buffer is given a larger one the next time.
+            large = n >= BUFFER_BYTES;
+            total += n as u64;
+        }
+    }
+
+    /// Passes on what one receive gives: a buffer's worth, or the end (`None`).
+    async fn pass(
+        &self,
+        from: &mut Reader,
+        to: &mut Writer,
+        toward: Toward,
+        large: bool,
+    ) -> Option<usize> {
         let buffers = &self.worker.buffers;
         let (source, sink) = match toward {
             Toward::Upstream => (Why::Client, Why::Upstream),
             Toward::Client => (Why::Upstream, Why::Client),
         };
-        let (mut total, mut large) = (0, false);
-        loop {
-            let _ = from.readable().await;
-            // One that fills a buffer is given a larger one the next time.
-            let buffer = if large { buffers.take_large() } else { buffers.take() };
-            let (received, buffer) = from.recv(buffer).await;
-            let n = match received {
-                Ok(n) if n > 0 && self.why.get().is_none() => n,
-                Ok(_) => {
-                    buffers.put(buffer);
-                    if self.why.get().is_none() && to.finish().await.is_err() {
-                        self.end(sink);
-                    }
-                    return total;
+        let buffer = if large { buffers.take_large() } else { buffers.take() };
+        let (received, buffer) = from.recv(buffer).await;
+        let n = match received {
+            Ok(n) if n > 0 && self.why.get().is_none() => n,
+            Ok(_) => {
+                buffers.put(buffer);
+                if self.why.get().is_none() && to.finish().await.is_err() {
+                    self.end(sink);
                 }
-                Err(_) => {
-                    buffers.put(buffer);
-                    self.end(source);
-                    return total;
-                }
-            };
-            large = buffer.len() == buffer.capacity();
-            self.touch();
-            let (sent, buffer) = to.send(buffer, 0).await;
-            buffers.put(buffer);
-            if sent.is_err() {
-                self.end(sink);
-                return total;
+                return None;
             }
-            total += n as u64;
-            (self.moved)(toward, n);
-            self.touch();
+            Err(_) => {
+                buffers.put(buffer);
+                self.end(source);
+                return None;
+            }
+        };
+        self.touch();
+        let (sent, buffer) = to.send(buffer, 0).await;
+        buffers.put(buffer);
+        if sent.is_err() {
+            self.end(sink);
+            return None;
         }
+        (self.moved)(toward, n);
+        self.touch();
+        Some(n)
     }
 
     /// Bytes moved: the time without any begins anew.

@@ -150,7 +150,7 @@ fn draining_cuts_a_tunnel_only_at_its_end() {
 }
 
 /// Bytes of the gateway's memory per idle tunnel.
-const IDLE_TUNNEL_BYTES_MAX: u64 = 12 * 1024;
+const IDLE_TUNNEL_BYTES_MAX: u64 = 10 * 1024;
 
 #[test]
 fn idle_tunnels_are_cheap() {

@@ -218,6 +218,22 @@ fn a_reader_that_rests_holds_back_its_writer() {
     });
 }
 
+#[test]
+fn a_tunnel_at_rest_is_small() {
+    let (runtime, _) = Runtime::build(IoBackend::Epoll).unwrap();
+    runtime.block_on(async {
+        let worker = Worker::alone();
+        let stream = || {
+            let tcp = monoio::net::TcpStream::from_std(pair().1).unwrap();
+            Stream::new(tcp, &worker.timers)
+        };
+        let (mut client, mut upstream) = (stream(), stream());
+        let relay = relay(&worker, &mut client, &mut upstream, None, |_, _| {});
+        let bytes = size_of_val(&relay);
+        assert!(bytes <= 768, "{bytes} B");
+    });
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Write(Toward, usize),
