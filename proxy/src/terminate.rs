@@ -99,32 +99,10 @@ impl Handshake {
             }
             self.valid_in.set(Some(generation));
         }
-        let host = without_port(authority);
-        if self.server_name.as_deref().map(str::as_bytes) == Some(host) {
-            return Standing::Good;
+        match listener.is_misdirected(self.server_name.as_deref(), authority) {
+            true => Standing::Misdirected,
+            false => Standing::Good,
         }
-        let wanted = str::from_utf8(host).ok().and_then(|host| listener.chain(Some(host)));
-        let Some(wanted) = wanted else { return Standing::Good };
-        let same = match (own, &wanted.termination) {
-            (Some(own), Some(wanted)) => Arc::ptr_eq(own, wanted) || own == wanted,
-            _ => false,
-        };
-        let asks = |server: &Arc<tls::Server>| {
-            server.spec.clients.as_ref().is_some_and(|clients| clients.required)
-        };
-        // A client without a name to ask for cannot do better, so it is told only where it must.
-        match same || (self.server_name.is_none() && !wanted.termination.as_ref().is_some_and(asks))
-        {
-            true => Standing::Good,
-            false => Standing::Misdirected,
-        }
-    }
-}
-
-fn without_port(authority: &[u8]) -> &[u8] {
-    match authority.iter().rposition(|byte| *byte == b':') {
-        Some(at) if authority[at + 1..].iter().all(u8::is_ascii_digit) => &authority[..at],
-        _ => authority,
     }
 }
 

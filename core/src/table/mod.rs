@@ -280,21 +280,27 @@ impl Listener {
         self.chains.0.covering(server_name.unwrap_or_default().as_bytes()).next()
     }
 
-    /// Whether a request for this authority came on a connection that was made for another Host: one
-    /// whose TLS configuration is not the one that its own Host has. Hosts that share one may share
-    /// connections. Without a server name that is so only where the Host wants client certificates.
+    /// Whether a request for this authority (lower case, perhaps with a port) is on a connection that
+    /// was made for another Host: one whose TLS configuration is not its own Host's. Hosts that
+    /// share one share connections. A client without a server name to ask for cannot do better, so
+    /// it is told only where the Host requires client certificates.
     pub fn is_misdirected(&self, server_name: Option<&str>, authority: &[u8]) -> bool {
-        let end = authority.iter().rposition(|b| *b == b':');
-        let port = end.filter(|at| authority[at + 1..].iter().all(u8::is_ascii_digit));
-        let name = &authority[..port.unwrap_or(authority.len())];
-        let termination = |chain: Option<&Arc<TlsChain>>| chain.and_then(|c| c.termination.clone());
-        let asked = termination(self.chain(server_name));
-        let own = termination(self.chains.0.covering(name).next());
-        let (Some(asked), Some(own)) = (asked, own) else { return false };
-        let wants = |server: &crate::tls::Server| {
-            server.spec.clients.as_ref().is_some_and(|policy| policy.required)
+        let colon = authority.iter().rposition(|byte| *byte == b':');
+        let port = colon.filter(|at| authority[at + 1..].iter().all(u8::is_ascii_digit));
+        let host = &authority[..port.unwrap_or(authority.len())];
+        if server_name.map(str::as_bytes) == Some(host) {
+            return false;
+        }
+        let Some(wanted) = self.chains.0.covering(host).next() else { return false };
+        let own = self.chain(server_name).filter(|chain| chain.tcp.is_none());
+        let same = match (own.and_then(|own| own.termination.as_ref()), &wanted.termination) {
+            (Some(own), Some(wanted)) => Arc::ptr_eq(own, wanted) || own == wanted,
+            _ => false,
         };
-        !(Arc::ptr_eq(&asked, &own) || asked == own) && (server_name.is_some() || wants(&own))
+        let asks = |server: &Arc<crate::tls::Server>| {
+            server.spec.clients.as_ref().is_some_and(|clients| clients.required)
+        };
+        !same && (server_name.is_some() || wanted.termination.as_ref().is_some_and(asks))
     }
 
     /// Finds the first group in decision order that matches and whose weights take `roll`

@@ -79,6 +79,10 @@ fn document(state: &State, report: &Report) -> Value {
         let id = route["_group_id"].as_str().unwrap_or_default().to_owned();
         groups.entry(id).or_insert_with(|| route.clone());
     }
+    for group in tcp_groups(&report.ir) {
+        let id = group["_group_id"].as_str().unwrap_or_default().to_owned();
+        groups.insert(id, group);
+    }
     let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut resources = Map::new();
     for object in report.snapshot.objects() {
@@ -133,7 +137,7 @@ fn document(state: &State, report: &Report) -> Value {
             "statsd_enabled": false,
             "version": state.options.version,
         },
-        "tlscontexts": [],
+        "tlscontexts": tls_contexts(&report.ir),
     })
 }
 
@@ -239,6 +243,82 @@ fn route(id: &str, domain: &str, group: &ir::Group, member: &ir::Member) -> Valu
         "query_parameters": matcher.query.iter().map(field).collect::<Vec<_>>(),
         "rewrite": rewrite,
     })
+}
+
+/// One entry per TCPMapping route: of a port in cleartext, or of a server name.
+fn tcp_groups(ir: &ir::Ir) -> Vec<Value> {
+    let group = |listener: &ir::Listener, host: Option<&str>, route: &ir::TcpRoute| {
+        let address = listener.address;
+        let first = route.members.first().map(|member| &member.object);
+        let member = |member: &ir::TcpMember| {
+            json!({
+                "_object": member.object.to_string(),
+                "_source": source_key(&member.object),
+                "cluster": &*member.cluster,
+                "weight": member.to - member.from,
+            })
+        };
+        json!({
+            "_group_id": format!("tcp-{address}-{}", host.unwrap_or("cleartext")),
+            "_source": first.map(source_key),
+            "kind": "IRTCPMappingGroup",
+            "address": address.ip(),
+            "port": address.port(),
+            "host": host,
+            "mappings": route.members.iter().map(member).collect::<Vec<_>>(),
+        })
+    };
+    let mut out = Vec::new();
+    for listener in &ir.listeners {
+        out.extend(listener.tcp.as_deref().map(|route| group(listener, None, route)));
+        for chain in &listener.tls {
+            let route = chain.tcp.as_deref();
+            out.extend(route.map(|route| group(listener, Some(&chain.server_name), route)));
+        }
+    }
+    out
+}
+
+/// What TLS is terminated with, each once: for which names, and until when.
+fn tls_contexts(ir: &ir::Ir) -> Vec<Value> {
+    let mut contexts: Vec<(&ir::TlsChain, Vec<&str>)> = Vec::new();
+    for chain in ir.listeners.iter().flat_map(|listener| &listener.tls) {
+        let known = contexts.iter_mut().find(|(known, _)| {
+            known.object == chain.object && known.termination == chain.termination
+        });
+        match known {
+            Some((_, names)) if names.contains(&&*chain.server_name) => {}
+            Some((_, names)) => names.push(&chain.server_name),
+            None => contexts.push((chain, vec![&chain.server_name])),
+        }
+    }
+    let context = |(chain, hosts): &(&ir::TlsChain, Vec<&str>)| {
+        let spec = chain.termination.as_ref().map(|termination| &termination.spec);
+        let clients = spec.and_then(|spec| spec.clients.as_ref());
+        json!({
+            "_source": chain.object.as_ref().map(source_key),
+            "name": chain.object.as_ref().map_or_else(
+                || "fallback-self-signed-cert".to_owned(),
+                |object| object.name.to_string(),
+            ),
+            "namespace": chain.object.as_ref().map(|object| object.namespace.to_string()),
+            "hosts": hosts,
+            "certificate_names": spec.map(|spec| &spec.identity.names),
+            "certificate_expires": spec.map(|spec| expiry(spec.identity.not_after)),
+            "cert_required": clients.is_some_and(|clients| clients.required),
+            "ca_secret": clients.is_some(),
+            "alpn_protocols": spec.map(|spec| spec.alpn.join(",")),
+            "min_tls_version": spec.and_then(|spec| spec.parameters.min_version),
+            "max_tls_version": spec.and_then(|spec| spec.parameters.max_version),
+            "usable": spec.is_some(),
+        })
+    };
+    contexts.iter().map(context).collect()
+}
+
+fn expiry(not_after: i64) -> String {
+    let seconds = u64::try_from(not_after).unwrap_or(0);
+    Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
 fn services(ir: &ir::Ir) -> Vec<Value> {

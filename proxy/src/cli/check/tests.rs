@@ -76,3 +76,52 @@ fn a_folder_that_is_not_there_cannot_be_read() {
         load(std::path::Path::new("/nonexistent"), Default::default(), Default::default()).is_err()
     );
 }
+
+const TCP: &str = "
+apiVersion: getambassador.io/v3alpha1
+kind: Listener
+metadata: {name: https}
+spec: {port: 8443, protocol: HTTPS, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Host
+metadata: {name: shop}
+spec:
+  hostname: shop.example
+  tlsSecret: {name: gone}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Mapping
+metadata: {name: shop}
+spec: {hostname: shop.example, prefix: /, service: 127.0.0.1:9}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: TCPMapping
+metadata: {name: db}
+spec: {port: 5432, service: 127.0.0.1:9}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: TCPMapping
+metadata: {name: broken}
+spec: {port: 5433, service: 'a b'}
+";
+
+#[test]
+fn what_would_be_served_is_counted_and_tls_mistakes_have_their_line() {
+    let loaded = checked("check-tls", TCP);
+    let text = text(&loaded, Style::Plain);
+    assert!(
+        text.contains(
+            "listeners: 2, TLS chains: 1 (1 refusing every handshake), TCP routes: 1, HTTP routes: 1"
+        ),
+        "{text}"
+    );
+    // The Secret that is not there, where it is named; the service that is none.
+    for (line, told) in [(12, "a.yaml:12:"), (27, "a.yaml:27:")] {
+        assert!(text.contains(told), "line {line}: {text}");
+    }
+    assert!(text.contains("gone"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&json(&loaded)).unwrap();
+    assert_eq!(json["serves"]["listeners"], 2);
+    assert_eq!(json["serves"]["tls_chains_refusing"], 1);
+}
