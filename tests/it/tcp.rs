@@ -376,6 +376,114 @@ fn a_proxy_header_is_required_and_names_the_client() {
     }
 }
 
+/// A Host with this certificate, which is for its name.
+fn tls_host(name: &str) -> String {
+    let hostname = format!("{name}.com");
+    format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {{name: {name}}}\n\
+         spec: {{hostname: {hostname}, tlsSecret: {{name: {name}}}}}\n"
+    ) + &pki::server(&hostname).unwrap().secret(name)
+}
+
+/// Connects with TLS for this name and believes a certificate for it alone.
+fn connect_tls(gateway: &Gateway, port: u16, before: &[u8], name: &str) -> anyhow::Result<Client> {
+    let options = ClientOptions { trust: Some("test".to_owned()), ..ClientOptions::name(name) };
+    Client::connect_tls(gateway.address(port), PATIENCE, before, options.config()?, Some(name))
+}
+
+#[test]
+fn the_server_name_decides_who_gets_a_connection() {
+    let http = Upstream::echo("http").unwrap();
+    let db = lines_at("db");
+    let config = tls::server(&pki::server("other.com").unwrap(), None).unwrap();
+    let other = Upstream::custom(move |stream| echo_tls("other", stream, config.clone())).unwrap();
+    for driver in DRIVERS {
+        let manifests = stack("https", 8443, "protocol: HTTPS")
+            + &stack("tls", 7443, "protocol: TLS")
+            + &tls_host("foo")
+            + &tls_host("db")
+            + &mapping("all", &format!("prefix: /, service: '{}'", http.address()))
+            + &tcp("db", &format!("port: 8443, host: db.com, service: '{}'", db.address()))
+            + &tcp("other", &format!("port: 8443, service: '{}'", other.address()))
+            + &tcp("alone", &format!("port: 7443, host: DB.com, service: '{}'", db.address()));
+        let gateway = start(&manifests, driver, &[]);
+
+        let mut client = connect_tls(&gateway, 8443, b"", "foo.com").unwrap();
+        let seen = client.get("/", "foo.com").unwrap().seen().unwrap();
+        assert_eq!(seen["backend"], "http");
+
+        // Terminated with the certificate of its Host, and either side may end first.
+        for port in [8443, 7443] {
+            let mut client = connect_tls(&gateway, port, b"", "db.com").unwrap();
+            client.send(b"one\n").unwrap();
+            assert_eq!(client.reader().line("an answer").unwrap(), "db: one");
+            client.finish().unwrap();
+            assert_eq!(client.reader().line("an answer").unwrap(), "db: end");
+            assert_eq!(client.reader().fill().unwrap(), 0, "the end is said");
+        }
+
+        // What nobody else is for goes through as it is.
+        let mut client = connect_tls(&gateway, 8443, b"", "other.com").unwrap();
+        let seen = client.get("/", "other.com").unwrap().seen().unwrap();
+        assert_eq!(
+            (&seen["backend"], &seen["tls"]["server_name"]),
+            (&"other".into(), &"other.com".into())
+        );
+
+        // A Listener without HTTP speaks none, whatever Hosts there are.
+        let error = connect_tls(&gateway, 7443, b"", "foo.com").unwrap_err();
+        assert_eq!(tls::alert(&error), "unrecognised_name", "{error:#}");
+        let mut plain = connect(&gateway, 7443);
+        plain.write_all(b"GET / HTTP/1.1\r\nHost: foo.com\r\n\r\n").unwrap();
+        assert!(closes(&mut plain));
+        assert_eq!(metric(&gateway, "envoy_listener_no_filter_chain_match"), 1);
+    }
+}
+
+#[test]
+fn the_stack_runs_in_its_order() {
+    let http = Upstream::echo("a").unwrap();
+    let db = lines_at("db");
+    let source: SocketAddr = "203.0.113.7:5000".parse().unwrap();
+    let to: SocketAddr = "198.51.100.1:443".parse().unwrap();
+    let headers = [proxy_protocol::v1(source, to), proxy_protocol::v2(source, to, b"")];
+    for driver in DRIVERS {
+        let manifests = stack("outside", 8443, "protocol: HTTPSPROXY")
+            + &stack("inside", 8444, "protocolStack: [TLS, PROXY, HTTP, TCP]")
+            + &tls_host("foo")
+            + &tls_host("db")
+            + &mapping("all", &format!("prefix: /, service: '{}'", http.address()))
+            + &tcp("db", &format!("port: 8443, host: db.com, service: '{}'", db.address()));
+        let gateway = start(&manifests, driver, &[]);
+        let check = |client: &mut Client| {
+            let seen = client.response("GET").unwrap().seen().unwrap();
+            let fields = seen["fields"].as_array().unwrap();
+            let value = |name: &str| fields.iter().find(|f| f[0] == name).unwrap()[1].clone();
+            assert_eq!(value("x-forwarded-for"), "203.0.113.7");
+            assert_eq!(value("x-forwarded-proto"), "https");
+        };
+        let request = b"GET / HTTP/1.1\r\nHost: foo.com\r\n\r\n";
+        for header in &headers {
+            let mut client = connect_tls(&gateway, 8443, header, "foo.com").unwrap();
+            client.send(request).unwrap();
+            check(&mut client);
+
+            let mut client = connect_tls(&gateway, 8444, b"", "foo.com").unwrap();
+            client.send(&[&header[..], request].concat()).unwrap();
+            check(&mut client);
+
+            let mut client = connect_tls(&gateway, 8443, header, "db.com").unwrap();
+            client.send(b"one\n").unwrap();
+            assert_eq!(client.reader().line("an answer").unwrap(), "db: one");
+        }
+        // Each where the other is declared.
+        assert!(connect_tls(&gateway, 8443, b"", "foo.com").is_err());
+        let mut client = connect(&gateway, 8444);
+        client.write_all(&[&headers[0][..], b"\x16\x03\x01"].concat()).unwrap();
+        assert!(connect_tls(&gateway, 8444, &headers[0], "foo.com").is_err());
+    }
+}
+
 #[test]
 fn nine_thousand_tunnels_at_rest() {
     const N: usize = 9_000;
