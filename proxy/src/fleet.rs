@@ -38,6 +38,8 @@ pub struct Options {
     pub connections_max: usize,
     /// The same for each listener.
     pub listener_connections_max: usize,
+    /// How long connections of a listener that is gone may still take.
+    pub drain_time: Duration,
     /// Listen beside whoever listens on the same address.
     pub share_ports: bool,
 }

@@ -46,6 +46,7 @@ pub(crate) fn start_with(
         helpful_404: false,
         connections_max: 1000,
         listener_connections_max: 1000,
+        drain_time: Duration::from_secs(600),
         share_ports: false,
     };
     let workers = Workers::start(&options).unwrap();

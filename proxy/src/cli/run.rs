@@ -98,6 +98,7 @@ pub(super) fn fleet_options(process: &Process, environment: &Environment) -> Fle
         },
         helpful_404: false,
         connections_max,
+        drain_time: process.drain_time.unwrap_or(environment.drain_time),
         listener_connections_max: process.max_listener_connections.map_or(of_all, |n| n as usize),
         share_ports: false,
     }

@@ -67,6 +67,7 @@ impl Worker {
             helpful_404: false,
             connections_max: 1,
             listener_connections_max: 1,
+            drain_time: Duration::from_secs(1),
             share_ports: false,
         };
         let worker = Rc::new(Self::new(&Start {
@@ -340,12 +341,23 @@ impl Worker {
         }
         self.shown.draining.store(true, Relaxed);
         self.close_idle(|_| true);
+        self.stop_after(deadline, |_| true);
+    }
+
+    /// Ends what is left by then of the connections that `of` names, whatever they do.
+    fn stop_after(
+        self: &Rc<Self>,
+        deadline: Duration,
+        of: impl Fn(&Rc<ListenerState>) -> bool + 'static,
+    ) {
         let worker = self.clone();
         rt::spawn(
             async move {
                 monoio::time::sleep(deadline).await;
                 for connection in worker.connections.borrow().entries.iter().flatten() {
-                    connection.timer.stop(Direction::Both);
+                    if of(&connection.listener) {
+                        connection.timer.stop(Direction::Both);
+                    }
                 }
             },
             || (),
@@ -410,7 +422,10 @@ impl Worker {
         if listener.last.borrow().is_none() && view.table.listener(listener.slot).is_some() {
             *listener.last.borrow_mut() = Some(view.clone());
         }
-        self.close_idle(move |of| Rc::ptr_eq(of, &listener));
+        let closed = listener.clone();
+        self.close_idle(move |of| Rc::ptr_eq(of, &closed));
+        // Envoy: a removed listener drains for as long as a process does.
+        self.stop_after(self.options.drain_time, move |of| Rc::ptr_eq(of, &listener));
     }
 
     /// What keeps this listener from taking another connection, if anything does.
