@@ -13,6 +13,7 @@ fn heavy() -> std::sync::MutexGuard<'static, ()> {
 }
 
 mod certificates;
+mod dns;
 mod drain;
 mod endpoints;
 mod golden;

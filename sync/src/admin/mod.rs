@@ -95,6 +95,33 @@ impl Admin {
         )
     }
 
+    /// Clusters with their endpoints as workers have them, or are about to; `name=` asks for one.
+    fn clusters(&self, request: &Request) -> Response {
+        let report = self.state.report();
+        let wanted = request.parameter("name");
+        let clusters: Vec<_> = (report.table.iter())
+            .flat_map(|table| table.clusters.iter().flatten())
+            .filter(|cluster| wanted.is_none_or(|name| *cluster.spec.name == *name))
+            .map(|cluster| {
+                let feed = self.state.progress.feed(cluster.slot);
+                let endpoints = feed.iter().flat_map(|feed| feed.endpoints.iter());
+                json!({
+                    "name": cluster.spec.name,
+                    "stats_name": cluster.spec.stats_name,
+                    "balancer": cluster.spec.balancer,
+                    "version": feed.as_ref().map_or(0, |feed| feed.version),
+                    "endpoints": endpoints
+                        .map(|e| json!({"address": e.address, "near": e.near}))
+                        .collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        if wanted.is_some() && clusters.is_empty() {
+            return Response::text(404, "no such cluster\n");
+        }
+        Response::json(200, &json!({ "clusters": clusters }))
+    }
+
     fn problems(&self) -> Response {
         let report = self.state.report();
         let of = |severity| report.diagnostics.iter().filter(|d| d.severity == severity).count();
@@ -138,6 +165,7 @@ impl Service for Admin {
             "/ambassador/v0/diag" => diag::overview(&self.state, request),
             "/api/v1/explain" => self.explain(request),
             "/api/v1/workers" => self.workers(),
+            "/api/v1/clusters" => self.clusters(request),
             "/api/v1/problems" => self.problems(),
             "" => diag::overview(&self.state, request),
             _ => match path.strip_prefix("/ambassador/v0/diag/") {

@@ -230,6 +230,14 @@ fn problems_workers_explanations_and_metrics_are_there() {
     let workers = admin.json("/api/v1/workers");
     assert_eq!(workers["workers"][0]["io_backend"], "epoll");
     assert_eq!(workers["workers"][0]["connections"], 3);
+    let clusters = admin.json("/api/v1/clusters");
+    let quote =
+        clusters["clusters"].as_array().unwrap().iter().find(|c| c["stats_name"] == "quote");
+    let name = quote.unwrap()["name"].as_str().unwrap();
+    let one = admin.json(&format!("/api/v1/clusters?name={name}"));
+    assert_eq!(one["clusters"].as_array().unwrap().len(), 1);
+    assert_eq!(one["clusters"][0]["balancer"], "round_robin");
+    assert_eq!(admin.get("/api/v1/clusters?name=nobody").status, 404);
     let target = "/api/v1/explain?method=GET&url=http%3A%2F%2Fa%3A8080%2Fbackend%2F";
     assert_eq!(admin.json(target)["outcome"]["mapping"]["name"], "quote");
     let told = admin.get(&format!("{target}&format=text"));
