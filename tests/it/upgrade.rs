@@ -11,7 +11,7 @@ use ringway_tests::gateway::{Gateway, Options};
 use ringway_tests::head::Reader;
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::{Upstream, echo, request_to};
-use ringway_tests::{Client, PATIENCE, address, outside, python, wait_until};
+use ringway_tests::{Client, PATIENCE, address, outside, pki, python, wait_until};
 
 use super::{DRIVERS, heavy};
 
@@ -20,13 +20,40 @@ const UPGRADE: &[u8] = b"GET /chat?x=1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrad
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\n\r\n";
 
+/// `chat.example` over TLS on port 8443, and whatever comes in the clear on 8080.
+const TLS: &str = "---
+apiVersion: getambassador.io/v3alpha1
+kind: Listener
+metadata: {name: https}
+spec: {port: 8443, protocol: HTTPS, securityModel: XFP, hostBinding: {namespace: {from: ALL}}}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Host
+metadata: {name: chat}
+spec:
+  hostname: chat.example
+  tlsSecret: {name: chat}
+  requestPolicy: {insecure: {action: Route}}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Host
+metadata: {name: all}
+spec: {hostname: \"*\", requestPolicy: {insecure: {action: Route}}}
+";
+
 /// A gateway whose one Mapping goes to `upstream` and allows WebSockets and CONNECT.
 fn gateway(upstream: SocketAddr, spec: &str, options: &Options) -> Gateway {
     let spec = format!(
         "prefix: /, service: \"{upstream}\", allow_upgrade: [websocket, CONNECT], \
          timeout_ms: 1000{spec}"
     );
-    let gateway = Gateway::start(&(listener(8080) + &mapping("all", &spec)), options).unwrap();
+    let manifests = [
+        listener(8080),
+        TLS.to_owned(),
+        pki::server("chat.example").unwrap().secret("chat"),
+        mapping("all", &spec),
+    ];
+    let gateway = Gateway::start(&manifests.concat(), options).unwrap();
     gateway.assert_driver(options.io_backend).unwrap();
     gateway
 }
@@ -68,15 +95,22 @@ fn websockets_of_others_work() {
     let _server =
         python::Server::start("websocket.py", &["serve", &at.to_string(), "8000"]).unwrap();
     wait_until("the WebSocket server listens", PATIENCE, || TcpStream::connect((at, 8000)).is_ok());
+    let folder = outside::Folder::new().unwrap();
+    let authority = folder.file("ca.pem", &pki::authority("test").unwrap().pem()).unwrap();
     for driver in DRIVERS {
         let gateway = gateway((at, 8000).into(), "", &Options::driver(driver));
-        let url = format!("ws://{}/chat", gateway.address(8080));
-        let said = python::script("websocket.py", &["talk", &url]).unwrap();
-        assert_eq!(said.trim(), "all well", "on {driver}");
-        wait_until("both tunnels are over", PATIENCE, || {
+        let ip = gateway.address(8080).ip().to_string();
+        for talk in [
+            ["talk", "ws://chat.example/chat", &ip, "8080"].as_slice(),
+            ["talk", "wss://chat.example/chat", &ip, "8443", &authority].as_slice(),
+        ] {
+            let said = python::script("websocket.py", talk).unwrap();
+            assert_eq!(said.trim(), "all well", "on {driver}");
+        }
+        wait_until("all tunnels are over", PATIENCE, || {
             metric(&gateway, "envoy_http_downstream_cx_upgrades_active") == 0
         });
-        assert_eq!(metric(&gateway, "envoy_http_downstream_cx_upgrades_total"), 2, "on {driver}");
+        assert_eq!(metric(&gateway, "envoy_http_downstream_cx_upgrades_total"), 4, "on {driver}");
     }
 }
 

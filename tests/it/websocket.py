@@ -2,9 +2,10 @@
 """A WebSocket echo server, and a client that tries everything a tunnel could break.
 
 websocket.py serve ADDRESS PORT
-websocket.py talk URL [CA-FILE]
+websocket.py talk URL ADDRESS PORT [CA-FILE]
 """
 
+import socket
 import ssl
 import sys
 import threading
@@ -14,47 +15,51 @@ from websockets.sync.client import connect
 from websockets.sync.server import serve
 
 
-def echo(socket):
+def echo(peer):
     """Sends back what comes; `close N` closes with that code."""
-    for message in socket:
+    for message in peer:
         if isinstance(message, str) and message.startswith("close "):
-            socket.close(int(message.split()[1]), "as asked")
+            peer.close(int(message.split()[1]), "as asked")
             return
-        socket.send(message)
+        peer.send(message)
 
 
-def talk(url, ca=None):
+def talk(url, address, port, ca=None):
     context = ssl.create_default_context(cafile=ca) if ca else None
-    options = {"max_size": None, "ssl": context, "open_timeout": 10, "close_timeout": 10}
-    with connect(url, subprotocols=["chat"], **options) as socket:
-        assert socket.subprotocol == "chat", socket.subprotocol
-        assert socket.response.status_code == 101
-        assert socket.response.headers["server"] == "envoy"
+
+    def open_socket():
+        transport = socket.create_connection((address, int(port)), timeout=10)
+        return connect(url, sock=transport, ssl=context, subprotocols=["chat"], max_size=None)
+
+    with open_socket() as peer:
+        assert peer.subprotocol == "chat", peer.subprotocol
+        assert peer.response.status_code == 101
+        assert peer.response.headers["server"] == "envoy"
         for message in ["text", "", "päter", b"binary\x00\xff", "x" * 125, "x" * 126, b"y" * 65536]:
-            socket.send(message)
-            assert socket.recv(timeout=10) == message
+            peer.send(message)
+            assert peer.recv(timeout=10) == message
         # Larger than every buffer on the way, in both directions at once.
         large = bytes(range(256)) * 4096
-        sender = threading.Thread(target=lambda: [socket.send(large) for _ in range(8)])
+        sender = threading.Thread(target=lambda: [peer.send(large) for _ in range(8)])
         sender.start()
         for _ in range(8):
-            assert socket.recv(timeout=30) == large
+            assert peer.recv(timeout=30) == large
         sender.join()
         # One message in many frames.
         parts = ["one ", "two ", "three"]
-        socket.send(iter(parts))
-        assert socket.recv(timeout=10) == "".join(parts)
+        peer.send(iter(parts))
+        assert peer.recv(timeout=10) == "".join(parts)
         for _ in range(3):
-            assert socket.ping().wait(10), "no pong"
-        socket.send("close 4002")
+            assert peer.ping().wait(10), "no pong"
+        peer.send("close 4002")
         try:
-            socket.recv(timeout=10)
+            peer.recv(timeout=10)
             raise AssertionError("open after the close")
         except ConnectionClosed as closed:
             assert (closed.rcvd.code, closed.rcvd.reason) == (4002, "as asked"), closed.rcvd
-    socket = connect(url, subprotocols=["chat"], **options)
-    socket.close(4001, "enough")
-    assert socket.close_code == 4001, socket.close_code
+    peer = open_socket()
+    peer.close(4001, "enough")
+    assert peer.close_code == 4001, peer.close_code
     print("all well")
 
 
