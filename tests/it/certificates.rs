@@ -2,6 +2,7 @@
 //! Certificates that change while clients come: replaced under a storm of handshakes, broken, and
 //! put right again. None of it costs a connection of anybody else.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,15 @@ struct Visit {
     edition: u64,
 }
 
+/// Tells visitors to stop, also where the test fails before it would.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Visits without pause until told to stop; what failed is told in words.
 fn visit(gateway: &Gateway, name: &str, stop: &AtomicBool) -> (Vec<Visit>, Vec<String>) {
     let (mut visits, mut failures) = (Vec::new(), Vec::new());
@@ -122,6 +132,7 @@ fn replace(driver: &'static str) {
     let results = std::thread::scope(|scope| {
         let threads: Vec<_> =
             (0..4).map(|_| scope.spawn(|| visit(&gateway, "foo", &stop))).collect();
+        let stop = Stop(&stop);
         for edition in 2..=40 {
             let generation = gateway.generation().unwrap();
             let written = Instant::now();
@@ -141,7 +152,7 @@ fn replace(driver: &'static str) {
             }
         }
         let took = begin.elapsed();
-        stop.store(true, Relaxed);
+        drop(stop);
         let results: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
         (results, took)
     });
@@ -187,6 +198,7 @@ fn a_broken_secret_hurts_one_host_and_recovers() {
         let stop = AtomicBool::new(false);
         let (visits, failures) = std::thread::scope(|scope| {
             let other = scope.spawn(|| visit(&gateway, "two", &stop));
+            let stop = Stop(&stop);
             // A key of somebody else.
             let swapped = secret("one", 2).replace(
                 &serde_json::Value::from(leaf("one", 2).key_pem()).to_string(),
@@ -213,14 +225,65 @@ fn a_broken_secret_hurts_one_host_and_recovers() {
             wait_until("without a Secret handshakes for its name are refused", PATIENCE, || {
                 connect(&gateway, "one").is_err_and(|e| tls::alert(&e) == "unrecognised_name")
             });
-            // A connection from before goes on.
-            ask(&mut old, "one").unwrap();
             gateway.write("one.yaml", &secret("one", edition + 1)).unwrap();
             wait_until("the new Secret", PATIENCE, || serves("one", edition + 1));
-            stop.store(true, Relaxed);
+            drop(stop);
             other.join().unwrap()
         });
         assert!(failures.is_empty(), "{} on {driver}: {:?}", failures.len(), failures.first());
         assert!(!visits.is_empty());
+    }
+}
+
+/// Session tickets are of no use to anybody once their Host asks for other clients' certificates,
+/// and the connections made before are closed.
+#[test]
+fn a_new_client_authority_ends_old_connections() {
+    for driver in DRIVERS {
+        let backend = Backend::start().unwrap();
+        let mutual = |authority: &str| {
+            manifests(&backend, &["foo"]).replace(
+                "tlsSecret: {name: foo}",
+                "tlsSecret: {name: foo}, tls: {ca_secret: clients, cert_required: true}",
+            ) + &secret("foo", 1)
+                + &format!(
+                    "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: clients}}\n\
+                     stringData: {{tls.crt: {}}}\n",
+                    serde_json::Value::from(pki::authority(authority).unwrap().pem())
+                )
+        };
+        let gateway = start(&mutual("clients"), driver);
+        let options = ClientOptions {
+            certificate: Some(pki::client("alice").unwrap()),
+            ..ClientOptions::name("foo.example")
+        };
+        let config = options.config().unwrap();
+        let connect = || {
+            let to = gateway.address(PORT);
+            Client::connect_tls(to, PATIENCE, b"", config.clone(), Some("foo.example"))
+        };
+        let mut before = connect().unwrap();
+        ask(&mut before, "foo").unwrap();
+        let mut resumed = connect().unwrap();
+        ask(&mut resumed, "foo").unwrap();
+        assert!(resumed.handshake().unwrap().resumed, "there is a ticket to be misused");
+        gateway.write("all.yaml", &mutual("others")).unwrap();
+        wait_until("a client of the old authority is refused", PATIENCE, || {
+            connect().and_then(|mut client| ask(&mut client, "foo")).is_err()
+        });
+        // On the way out it may still be told; no request passes any more.
+        let answer = before.get("/", "foo.example");
+        match answer {
+            Ok(answer) => assert_ne!(answer.status, 200, "on {driver}"),
+            Err(error) => assert!(
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::BrokenPipe
+                ),
+                "{error}"
+            ),
+        }
     }
 }

@@ -114,6 +114,7 @@ fn serve(case: &str, backends: &Backends, io_backend: &'static str) -> Result<()
         folder.file(&name, &text)?;
     }
     let mut env = environment(&settings);
+    env.iter_mut().for_each(|(_, value)| *value = real(value));
     env.push(("FILES".into(), folder.path().display().to_string()));
     let options = Options { env, ..Options::driver(io_backend) };
     let gateway = Gateway::start(&real(&manifests), &options)?;
@@ -641,8 +642,8 @@ fn check_answer(answer: &Value, response: &Response) -> Result<()> {
     Ok(())
 }
 
-/// `null`: absent; `true`: there, whatever its value; `{not: x}`: there with another value; else
-/// the value of all lines joined by commas, whose white space does not matter.
+/// `null`: absent; `true`: there, whatever its value; `{not: x}`: there with another value;
+/// `{like: a*b}`: there with a value that begins with `a` and ends with `b`; else the value of all lines joined by commas, whose white space does not matter.
 fn check_field(name: &str, wanted: &Value, fields: &[(String, String)]) -> Result<()> {
     let fields = fields.to_vec();
     let got = ringway_tests::head::joined(&fields, name);
@@ -650,7 +651,13 @@ fn check_field(name: &str, wanted: &Value, fields: &[(String, String)]) -> Resul
     let fine = match (wanted, &got) {
         (Value::Null, got) => got.is_none(),
         (Value::Bool(true), got) => got.as_ref().is_some_and(|value| !value.is_empty()),
-        (Value::Object(not), Some(got)) => text(&not["not"]) != *got,
+        (Value::Object(how), Some(got)) => match how.get("like").map(text) {
+            Some(like) => {
+                let (start, end) = like.split_once('*').context("a star")?;
+                got.len() >= start.len() + end.len() && got.starts_with(start) && got.ends_with(end)
+            }
+            None => text(&how["not"]) != *got,
+        },
         (wanted, Some(got)) => squeeze(&text(wanted)) == squeeze(got),
         (_, None) => false,
     };

@@ -60,6 +60,8 @@ fn outcome(case: &str) -> String {
         namespace: var("AMBASSADOR_NAMESPACE").unwrap_or_else(|| "default".into()).into(),
         single_namespace: var("AMBASSADOR_SINGLE_NAMESPACE").is_some(),
         strict_selectors: var("DISABLE_STRICT_LABEL_SELECTORS").is_none(),
+        bind_address: var("AMBASSADOR_ENVOY_BIND_ADDRESS")
+            .map_or([0, 0, 0, 0].into(), |ip| ip.parse().expect("an address")),
         admin_address: Some(([127, 0, 0, 1], 8877).into()),
         ..Settings::default()
     };
