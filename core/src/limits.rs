@@ -77,6 +77,18 @@ pub const DESCRIPTORS_RESERVED: usize = 256;
 /// storm on one leaves room for the others.
 pub const LISTENER_CONNECTIONS_PERCENT: usize = 80;
 
+/// Resident memory, in percent of its limit, from which no connection is taken on and idle ones
+/// are closed.
+pub const MEMORY_SHED_PERCENT: u64 = 80;
+/// The same from which requests are refused.
+pub const MEMORY_REFUSE_PERCENT: u64 = 95;
+/// As many percent below, things are as they were before.
+pub const MEMORY_HYSTERESIS_PERCENT: u64 = 5;
+/// How often memory is measured.
+pub const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// A shortage that goes on is said in the log this often.
+pub const OVERLOAD_SAY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Listening sockets that one message of a hand-over carries; the kernel takes 253.
 pub const HANDOVER_BATCH_MAX: usize = 128;
 /// Listening sockets that a successor takes over.

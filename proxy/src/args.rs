@@ -181,6 +181,10 @@ pub(crate) struct Process {
     #[arg(long, value_name = "N", env = "RINGWAY_MAX_LISTENER_CONNECTIONS",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_listener_connections: Option<u32>,
+    /// Resident memory that must not be exceeded, as 512Mi, 2G, or off [default: the control
+    /// group's limit, if there is one]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, env = "RINGWAY_MEMORY_LIMIT")]
+    pub(crate) memory_limit: Option<u64>,
     /// Pin each worker to a CPU (--pin=false does not)
     #[arg(long, env = "RINGWAY_PIN", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -347,6 +351,27 @@ fn duration(text: &str) -> Result<Duration, String> {
         unit => return Err(format!("unknown unit `{unit}`: use ms, s, m or h")),
     };
     ms.map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
+}
+
+/// `512Mi`, `2G`: a whole number with a suffix of Kubernetes quantities, or without; `off` is 0.
+fn bytes(text: &str) -> Result<u64, String> {
+    if text == "off" {
+        return Ok(0);
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let how = || "write it as 512Mi, 2G, 1000000 or off".to_owned();
+    let number: u64 = digits.parse().map_err(|_| how())?;
+    let unit: u64 = match &text[digits.len()..] {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1000 * 1000,
+        "G" => 1000 * 1000 * 1000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        unit => return Err(format!("unknown suffix `{unit}`: use k, M, G, Ki, Mi or Gi")),
+    };
+    number.checked_mul(unit).filter(|n| *n > 0).ok_or_else(how)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use crate::publish::{Message, Milliseconds, Publication, Publisher};
 use crate::store::{self, Change, Store};
 use crate::watch::file::{Folder, Notifier, Scan};
 use crate::watch::named::NamedFiles;
-use crate::{admin, watch};
+use crate::{admin, overload, watch};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ pub struct Options {
     pub drain_time: Duration,
     /// How long to go on accepting when the drain begins.
     pub shutdown_delay: Duration,
+    /// Bytes of memory beyond which less is taken on; none: never.
+    pub memory_limit: Option<u64>,
     pub version: &'static str,
 }
 
@@ -215,6 +217,7 @@ pub fn run(
         let message = Message::Answer(lookup.clone(), addresses);
         !matches!(answers.try_send(message), Err(TrySendError::Full(_)))
     }));
+    tokio::spawn(overload::watch(Arc::clone(&state)));
     let service = Arc::new(admin::Admin::new(Arc::clone(&state)));
     let mut successor = succession.successor;
 

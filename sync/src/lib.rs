@@ -8,6 +8,7 @@ pub mod build;
 pub mod explain;
 pub mod gateway;
 pub mod log;
+pub mod overload;
 pub mod progress;
 pub mod publish;
 pub mod sample;

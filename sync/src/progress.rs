@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_core::feed::Feed;
+use ringway_core::link::Pressure;
 use ringway_core::name::{ClusterSlot, Generation};
 
 /// A worker that is silent for longer is taken for dead. Emissary tolerates a silent Envoy for
@@ -22,6 +23,7 @@ pub struct Progress {
     ready: AtomicBool,
     draining: AtomicBool,
     succeeded: AtomicBool,
+    pressure: AtomicU64,
     rest: Mutex<Rest>,
 }
 
@@ -69,6 +71,15 @@ impl Progress {
     pub(crate) fn set_succeeded(&self) {
         self.succeeded.store(true, Ordering::Release);
         self.set_draining();
+    }
+
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        self.pressure.store(pressure as u64, Ordering::Relaxed);
+    }
+
+    /// How short memory is: 0 not at all, 1 connections are shed, 2 requests are refused.
+    pub fn pressure(&self) -> u64 {
+        self.pressure.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_slowest(&self, since: Option<Instant>) {

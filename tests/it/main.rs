@@ -19,6 +19,7 @@ mod endpoints;
 mod golden;
 mod h1;
 mod handover;
+mod limits;
 mod outside;
 mod reload;
 mod shadow;

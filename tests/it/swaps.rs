@@ -107,7 +107,7 @@ fn begin_download(gateway: &Gateway) -> Client {
 }
 
 /// Two sockets per download for the gateway, which inherits the limit, and two for us.
-fn raise_descriptors() {
+pub(crate) fn raise_descriptors() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: reads and sets this process's own limit through a value that outlives the calls.
     unsafe {

@@ -24,6 +24,8 @@ pub struct Options {
     /// Further arguments of `ringway run`.
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// Limit of file descriptors, soft and hard.
+    pub descriptors: Option<u64>,
 }
 
 impl Default for Options {
@@ -34,6 +36,7 @@ impl Default for Options {
             admin_port: ADMIN_PORT,
             args: Vec::new(),
             env: Vec::new(),
+            descriptors: None,
         }
     }
 }
@@ -109,7 +112,11 @@ impl Gateway {
     ) -> Result<Self> {
         let number = root.processes.fetch_add(1, Relaxed);
         let output = |name: &str| fs::File::create(root.path.join(format!("{name}-{number}")));
-        let child = Command::new(binary()?)
+        let mut command = Command::new(binary()?);
+        if let Some(descriptors) = options.descriptors {
+            limit_descriptors(&mut command, descriptors);
+        }
+        let child = command
             .arg("run")
             .arg("-f")
             .arg(manifests)
@@ -243,6 +250,16 @@ impl Gateway {
         Ok(kib.parse::<u64>()? * 1024)
     }
 
+    /// Processor time used so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no stat")?;
+        let fields = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        // Clock ticks, of which Linux has 100 a second for user space.
+        let ticks: u64 = fields.collect::<std::result::Result<Vec<u64>, _>>()?.iter().sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     pub fn signal(&self, signal: i32) {
         // SAFETY: our own child, which is not reaped before `wait`.
         unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
@@ -278,6 +295,18 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn limit_descriptors(command: &mut Command, n: u64) {
+    use std::os::unix::process::CommandExt;
+    let limit = libc::rlimit { rlim_cur: n, rlim_max: n };
+    // SAFETY: between fork and exec one system call is made, from a value that was copied.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
     }
 }
 

@@ -98,6 +98,10 @@ pub struct Process<'a> {
     pub virtual_bytes: u64,
     pub open_fds: u64,
     pub max_fds: u64,
+    /// 0 is none.
+    pub memory_limit_bytes: u64,
+    /// 0: memory is not short; 1: connections are shed; 2: requests are refused.
+    pub pressure: u64,
     /// The newest generation that every worker serves.
     pub generation: u64,
     /// Configurations that were published, and changes that were refused.
@@ -613,6 +617,18 @@ fn process(process: &Process<'_>, page: &mut Page<'_>) {
         ("ambassador_process_max_fds", "File descriptors at most", process.max_fds),
         ("ambassador_diagnostics_errors", "Problems that refuse something", process.errors),
         ("ambassador_diagnostics_notices", "Milder problems", process.notices),
+        ("ringway_overload_memory_limit_bytes", "0 is none", process.memory_limit_bytes),
+        ("ringway_overload_state", "0 no, 1 sheds connections, 2 refuses", process.pressure),
+        (
+            "envoy_overload_envoy_overload_actions_stop_accepting_connections_active",
+            "1 while memory is short",
+            u64::from(process.pressure >= 1),
+        ),
+        (
+            "envoy_overload_envoy_overload_actions_stop_accepting_requests_active",
+            "1 while memory is very short",
+            u64::from(process.pressure >= 2),
+        ),
         ("ringway_config_generation", "What every worker serves", process.generation),
         ("ringway_config_last_success_timestamp_seconds", "Unix time", process.last_success_s),
         ("ringway_drain_state", "1 while it drains", u64::from(process.draining)),

@@ -29,6 +29,26 @@ fn durations_have_units() {
     check_duration("9999999999999999999s", None);
 }
 
+#[test]
+fn sizes_have_suffixes() {
+    for (text, n) in [
+        ("1000000", Some(1_000_000)),
+        ("5k", Some(5_000)),
+        ("512Mi", Some(512 << 20)),
+        ("2G", Some(2_000_000_000)),
+        ("1Gi", Some(1 << 30)),
+        ("off", Some(0)),
+        ("0", None),
+        ("much", None),
+        ("-1", None),
+        ("1.5Gi", None),
+        ("1Ti", None),
+        ("99999999999Gi", None),
+    ] {
+        assert_eq!(bytes(text).ok(), n, "{text}");
+    }
+}
+
 fn environment(pairs: &[(&str, &str)]) -> Environment {
     let get =
         |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());

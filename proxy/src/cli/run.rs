@@ -10,7 +10,7 @@ use ringway_core::limits;
 use ringway_proxy::LogForm;
 use ringway_proxy::fleet::{Options as FleetOptions, Workers};
 use ringway_sync::gateway::{self, Options, State, Succession};
-use ringway_sync::log;
+use ringway_sync::{log, overload};
 
 use super::handover::Handover;
 use super::{environment, expansions};
@@ -72,6 +72,10 @@ pub(super) fn options(process: &Process, environment: &Environment) -> Options {
         resolv_conf: process.resolv_conf.clone(),
         drain_time: process.drain_time.unwrap_or(environment.drain_time),
         shutdown_delay: process.shutdown_delay,
+        memory_limit: match process.memory_limit {
+            Some(limit) => (limit > 0).then_some(limit),
+            None => overload::cgroup_memory_limit(),
+        },
         version: env!("CARGO_PKG_VERSION"),
     }
 }

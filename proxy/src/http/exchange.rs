@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ringway_core::ir::settings::Underscores;
 use ringway_core::ir::{Refusal, Settings};
+use ringway_core::link::Pressure;
 use ringway_core::observe::log::push_json_string;
 use ringway_core::observe::metric::{ListenerCell, WorkerCell};
 use ringway_core::policy::balance::{CookieValue, HashCookie};
@@ -312,6 +313,12 @@ pub(crate) async fn exchange(
         (meta.framing, request.settings.body_bytes_max),
         (Framing::Length(length), Some(max)) if length > max
     );
+    // Probes lead to the admin port, which always answers.
+    let overloaded = worker.pressure.get() == Pressure::Refuse && !decision.is_always();
+    if overloaded {
+        worker.slab.worker_add(WorkerCell::RequestsRefused, 1);
+        request.asked = None;
+    }
     let mut not_allowed = false;
     if let Some(asked) = request.asked {
         let allowed = decision.allows(asked);
@@ -328,6 +335,7 @@ pub(crate) async fn exchange(
         worker.slab.listener_add(slot, ListenerCell::UpgradesActive, 1);
     }
     let answer = match &decision {
+        _ if overloaded => Answer::Ours(overloaded_reply(), None),
         _ if not_allowed => {
             worker.slab.listener_add(slot, ListenerCell::UpgradesRefused, 1);
             Answer::Ours(upgrade_refused(), None)
@@ -414,6 +422,11 @@ enum Decision {
 }
 
 impl Decision {
+    /// Whether the route answers whatever else does not.
+    fn is_always(&self) -> bool {
+        matches!(self, Self::Route(route) if route.always)
+    }
+
     /// Whether the route lets a request have what it asks for; `None` where there is no route. As
     /// in Envoy, routes that answer themselves allow nothing.
     fn allows(&self, asked: Asked<'_>) -> Option<bool> {
@@ -551,6 +564,12 @@ fn refusal_of(error: ParseError) -> Reply {
 }
 
 /// Sends a refusal for a request that was not understood far enough to be routed.
+/// Envoy's answer while its overload manager stops requests.
+fn overloaded_reply() -> Reply {
+    let reply = Reply::new(503, Flags::OM, "overload", "envoy overloaded").closing();
+    Reply { overloaded: true, ..reply }
+}
+
 async fn refuse_with(
     cx: &Connection<'_>,
     stream: &mut Stream,

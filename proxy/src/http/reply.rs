@@ -20,6 +20,8 @@ pub(crate) struct Reply {
     pub(crate) details: &'static str,
     /// The connection ends after it: its framing is in doubt, or its request is incomplete.
     pub(crate) close: bool,
+    /// Envoy: `x-envoy-overloaded`.
+    pub(crate) overloaded: bool,
 }
 
 impl Reply {
@@ -64,6 +66,9 @@ pub(crate) fn write(
     };
     if !reply.location.is_empty() {
         ours(b"location", &reply.location);
+    }
+    if reply.overloaded {
+        ours(b"x-envoy-overloaded", b"true");
     }
     if !reply.body.is_empty() {
         ours(b"content-type", if reply.json { b"application/json" } else { b"text/plain" });

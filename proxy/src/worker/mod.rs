@@ -41,6 +41,10 @@ const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(2000);
 /// At a limit, this part of the share is freed at a time if as many connections rest.
 const ROOM_SHARE: usize = 64;
 
+/// A connection rests once nothing came for this long, in milliseconds: one that was just made has
+/// yet to ask, and must not be closed for the next one.
+const RESTS_AFTER: u64 = 1000;
+
 /// What a worker is started with.
 pub(crate) struct Start {
     pub(crate) index: usize,
@@ -449,10 +453,12 @@ impl Worker {
             Want::Connection => (None, self.share.div_ceil(ROOM_SHARE)),
             Want::OfListener(of) => (Some(of), self.listener_share.div_ceil(ROOM_SHARE)),
         };
+        let now = self.timers.now();
         let connections = self.connections.borrow();
         let mut resting: Vec<(u64, &Timer)> = (connections.entries.iter().flatten())
             .filter(|c| c.idle.get() && of.as_ref().is_none_or(|of| Rc::ptr_eq(of, &c.listener)))
             .filter_map(|c| Some((c.timer.rests_since()?, &*c.timer)))
+            .filter(|(since, _)| now.saturating_sub(*since) >= RESTS_AFTER)
             .collect();
         if n < resting.len() {
             resting.select_nth_unstable_by_key(n, |(since, _)| *since);
@@ -552,6 +558,8 @@ impl Worker {
                 for cluster in self.clusters.borrow().iter().flatten() {
                     cluster.reap(now);
                 }
+                // Some may have come to rest.
+                self.wake_paused();
                 if self.pressure.get() != Pressure::None {
                     self.make_room(Want::Memory);
                     self.buffers.trim();

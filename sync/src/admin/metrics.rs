@@ -117,6 +117,8 @@ fn process<'a>(
         virtual_bytes: usage.virtual_bytes,
         open_fds: usage.open_fds,
         max_fds: usage.max_fds,
+        memory_limit_bytes: state.options.memory_limit.unwrap_or(0),
+        pressure: progress.pressure(),
         generation: progress.served().0,
         updates_applied: report.updates_applied,
         updates_rejected: report.updates_rejected,

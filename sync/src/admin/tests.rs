@@ -98,6 +98,7 @@ fn admin(manifests: &str) -> Admin {
         resolv_conf: "/etc/resolv.conf".into(),
         drain_time: Duration::ZERO,
         shutdown_delay: Duration::ZERO,
+        memory_limit: None,
         version: "0.0.0",
     };
     let state = State::new(options, Arc::new(Fake::default()));

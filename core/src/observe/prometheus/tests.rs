@@ -136,6 +136,8 @@ const PROCESS: Process<'static> = Process {
     start_time_s: 1_795_553_040,
     cpu_ms: 1_234,
     resident_bytes: 1 << 30,
+    memory_limit_bytes: 1 << 31,
+    pressure: 1,
     virtual_bytes: 1 << 31,
     open_fds: 9,
     max_fds: 20_000,
