@@ -113,7 +113,9 @@ fn openssl_negotiates_as_configured() {
             // OpenSSL itself needs to be talked into it.
             let old = [&foo[..], &[flag, "-cipher", "DEFAULT@SECLEVEL=0"]].concat();
             let session = s_client(&old, "");
-            assert_eq!((session.version.as_str(), session.alert), ("", Some(70)), "{session:?}");
+            assert_eq!(session.version, "", "{session:?}");
+            // protocol_version where a version was offered at all, else handshake_failure.
+            assert!(matches!(session.alert, Some(70 | 40)), "{session:?}");
         }
         // Suites and curves.
         let strict = ["-servername", "strict.example"];
