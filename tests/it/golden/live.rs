@@ -309,7 +309,7 @@ impl<'a> Exchange<'a> {
             } else {
                 if let Some(name) = self.entry.get("same").and_then(Value::as_str) {
                     let from = backend(&response).context("no back end answered")?;
-                    let first = memory.same.entry(name.to_owned()).or_insert(from.clone());
+                    let first = memory.same.entry(name.to_owned()).or_insert_with(|| from.clone());
                     ensure!(*first == from, "answered by {from}, before by {first}");
                 }
                 self.check(&response).with_context(|| {

@@ -61,7 +61,7 @@ fn outcome(case: &str) -> String {
         single_namespace: var("AMBASSADOR_SINGLE_NAMESPACE").is_some(),
         strict_selectors: var("DISABLE_STRICT_LABEL_SELECTORS").is_none(),
         bind_address: var("AMBASSADOR_ENVOY_BIND_ADDRESS")
-            .map_or([0, 0, 0, 0].into(), |ip| ip.parse().expect("an address")),
+            .map_or_else(|| [0, 0, 0, 0].into(), |ip| ip.parse().expect("an address")),
         admin_address: Some(([127, 0, 0, 1], 8877).into()),
         ..Settings::default()
     };
