@@ -134,6 +134,7 @@ fn the_data_plane_does_not_see_resources() {
                 "AccessLog",
                 "Underscores",
                 "SecurityModel",
+                "Protocol",
                 "Refusal",
                 "Transport",
                 "",

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS of clients over loopback, on both drivers, with a rustls client that reads and writes as
 //! slowly, or as brokenly, as a test wants.
 #![allow(clippy::unwrap_used)]

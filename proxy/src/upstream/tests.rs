@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS to upstreams over loopback, on both drivers, against rustls servers that are plain threads.
 #![allow(clippy::unwrap_used)]
 

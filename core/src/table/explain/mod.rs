@@ -134,6 +134,7 @@ pub struct Share {
 
 /// What is done to the request.
 #[derive(Clone, Debug, Serialize)]
+#[allow(clippy::large_enum_variant, reason = "one per explanation, printed and forgotten")]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Outcome {
     Forward {
