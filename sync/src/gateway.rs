@@ -378,7 +378,7 @@ impl Work {
         let mut again_in = first.again_in;
         self.apply(&first, since, true);
         loop {
-            again_in = again_in.or(self.named.again_in());
+            again_in = again_in.or_else(|| self.named.again_in());
             match woken.recv_timeout(again_in.unwrap_or(limits::FOLDER_RESCAN_INTERVAL)) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 // The notifier is ours and holds the sender.
