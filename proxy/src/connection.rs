@@ -121,7 +121,9 @@ impl Layers<'_> {
                     {
                         // Handshakes have their own bound and deadline.
                         self.idle.set(false);
-                        let accepted = terminate::accept(self.worker, self.listener, self.stream);
+                        // Boxed: one that has said nothing yet does not pay for a handshake.
+                        let accepted =
+                            Box::pin(terminate::accept(self.worker, self.listener, self.stream));
                         let accepted = accepted.await.ok_or(Refused::Handshake)?;
                         self.idle.set(true);
                         match accepted {

@@ -28,4 +28,5 @@ mod stream;
 mod swaps;
 mod tcp;
 mod tidy;
+mod tls;
 mod upgrade;

@@ -136,7 +136,7 @@ pub fn expand(text: &str) -> Result<String> {
 }
 
 /// As YAML reads it back, on one line.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -66,11 +66,13 @@ pub(crate) async fn hello(
         let mut taken = 0;
         while taken < buffer.len() {
             let result = match acceptor.read_tls(&mut &buffer[taken..]) {
-                Ok(n) => {
+                Ok(n @ 1..) => {
                     taken += n;
                     acceptor.accept()
                 }
-                Err(_) => return Err(Failure::Refused(rustls::Error::PeerSentOversizedRecord)),
+                Ok(0) | Err(_) => {
+                    return Err(Failure::Refused(rustls::Error::PeerSentOversizedRecord));
+                }
             };
             match result {
                 Ok(None) => {}
