@@ -232,9 +232,9 @@ fn problems_workers_explanations_and_metrics_are_there() {
     assert_eq!(workers["workers"][0]["io_backend"], "epoll");
     assert_eq!(workers["workers"][0]["connections"], 3);
     let clusters = admin.json("/api/v1/clusters");
-    let quote =
-        clusters["clusters"].as_array().unwrap().iter().find(|c| c["stats_name"] == "quote");
-    let name = quote.unwrap()["name"].as_str().unwrap();
+    let upstream =
+        clusters["clusters"].as_array().unwrap().iter().find(|c| c["stats_name"] == "127_0_0_1_9");
+    let name = upstream.unwrap()["name"].as_str().unwrap();
     let one = admin.json(&format!("/api/v1/clusters?name={name}"));
     assert_eq!(one["clusters"].as_array().unwrap().len(), 1);
     assert_eq!(one["clusters"][0]["balancer"], "round_robin");
