@@ -183,8 +183,9 @@ fn draining_cuts_a_tunnel_only_at_its_end() {
     }
 }
 
-/// Bytes of the gateway's memory per idle tunnel.
-const IDLE_TUNNEL_BYTES_MAX: u64 = 10 * 1024;
+/// Bytes of the gateway's memory per idle tunnel: 7.5 KB of 5,000, more of 2,000, which share fewer
+/// of the steps that memory grows in.
+const IDLE_TUNNEL_BYTES_MAX: u64 = 12 * 1024;
 
 #[test]
 fn idle_tunnels_are_cheap() {
