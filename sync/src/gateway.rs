@@ -233,7 +233,7 @@ pub fn run(
         let served = async {
             // A thread that ends has panicked: nothing ends them while this runs.
             while !publish.is_finished() && !build.is_finished() {
-                if state.progress.is_ready() || state.progress.has_failed() {
+                if state.progress.is_serving() || state.progress.has_failed() {
                     break;
                 }
                 if succession.takes_over && since.elapsed() > limits::HANDOVER_READY_TIMEOUT {
@@ -248,10 +248,15 @@ pub fn run(
                     failures.iter().map(|(at, error)| format!("{at}: {error}")).collect();
                 anyhow::bail!("cannot listen on {}", said.join(", "));
             }
-            if state.progress.is_ready() {
+            if state.progress.is_serving() {
+                if succession.takes_over {
+                    // Who asks next may be answered by the process before this or by this one.
+                    state.progress.set_ready();
+                }
                 let _ = open.send(());
-                let state = Arc::clone(&state);
-                tokio::task::spawn_blocking(move || ready(&state, admin_socket)).await??;
+                let served = Arc::clone(&state);
+                tokio::task::spawn_blocking(move || ready(&served, admin_socket)).await??;
+                state.progress.set_ready();
             }
             while !publish.is_finished() && !build.is_finished() {
                 tokio::time::sleep(Duration::from_millis(500)).await;

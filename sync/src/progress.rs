@@ -20,6 +20,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 pub struct Progress {
     served: AtomicU64,
     oldest: AtomicU64,
+    serving: AtomicBool,
     ready: AtomicBool,
     draining: AtomicBool,
     succeeded: AtomicBool,
@@ -59,6 +60,11 @@ impl Progress {
         self.rest().feeds.retain(|cluster, _| of(*cluster));
     }
 
+    pub(crate) fn set_serving(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    /// Others may know that we serve.
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
@@ -111,8 +117,13 @@ impl Progress {
         self.rest().feeds.get(&cluster).map(Arc::clone)
     }
 
-    /// Every worker serves a configuration, its listeners are bound, and no drain has begun; or
-    /// all of that is true of the process that took over.
+    /// Every worker serves a configuration, and its listeners are bound.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// It serves, a successor would find it where it was told to wait for one, and no drain has
+    /// begun; or all of that is true of the process that took over.
     pub fn is_ready(&self) -> bool {
         let goes_on = !self.is_draining() || self.succeeded.load(Ordering::Acquire);
         self.ready.load(Ordering::Acquire) && goes_on

@@ -377,7 +377,7 @@ impl Publisher {
         }
         let all_bound = self.bind_at.is_none();
         if self.has_answers(now) && all_bound && !self.stopped {
-            self.progress.set_ready();
+            self.progress.set_serving();
         }
     }
 

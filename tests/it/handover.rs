@@ -96,6 +96,24 @@ fn assert_unnoticed(outcomes: &[Outcome; 2], what: &str) {
 }
 
 #[test]
+fn whoever_is_ready_waits_for_a_successor() {
+    let upstream = Upstream::echo("a").unwrap();
+    for driver in DRIVERS {
+        for turn in 0..10 {
+            let meeting = Meeting::new(&format!("ready-{driver}-{turn}"));
+            let options = options(driver, 1, &meeting.path());
+            let gateway = Gateway::spawn(&manifests(upstream.address()), &options).unwrap();
+            let end = Instant::now() + PATIENCE;
+            // Without a pause: what matters is what is there at the first yes.
+            while !gateway.admin("/readyz").is_ok_and(|response| response.status == 200) {
+                assert!(Instant::now() < end, "not ready, on {driver}:\n{}", gateway.log());
+            }
+            assert!(meeting.path().exists(), "ready {turn}, on {driver}");
+        }
+    }
+}
+
+#[test]
 fn a_hundred_hand_overs_under_load_fail_no_request() {
     let _alone = heavy();
     for driver in DRIVERS {

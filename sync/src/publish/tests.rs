@@ -209,7 +209,7 @@ fn feeds_come_first_then_the_table_then_the_listener() {
     ];
     assert_eq!(bench.fleet.told(), expected);
     assert_eq!(bench.progress.served(), Generation(1));
-    assert!(bench.progress.is_ready());
+    assert!(bench.progress.is_serving());
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_slow_worker_gets_the_newest_table_next() {
     bench.settle();
     assert_eq!(bench.fleet.told(), ["1: table 3"]);
     assert_eq!(bench.progress.served(), Generation(0));
-    assert!(!bench.progress.is_ready());
+    assert!(!bench.progress.is_serving());
     bench.fleet.acknowledge(0, 1);
     bench.fleet.acknowledge(1, 3);
     bench.settle();
@@ -287,15 +287,15 @@ fn an_address_in_use_is_reported_and_tried_again() {
     let taken = SocketAddr::from(([127, 0, 0, 1], 8080));
     bench.fleet.taken.lock().unwrap().push(taken);
     bench.publish(table(1, &[8080, 8081], &[]));
-    assert!(!bench.progress.is_ready());
+    assert!(!bench.progress.is_serving());
     assert_eq!(bench.progress.bound(), [SocketAddr::from(([127, 0, 0, 1], 8081))]);
     assert_eq!(bench.progress.bind_failures()[0].0, taken);
     bench.fleet.taken.lock().unwrap().clear();
     bench.settle();
-    assert!(!bench.progress.is_ready(), "not before its time");
+    assert!(!bench.progress.is_serving(), "not before its time");
     bench.now += BIND_RETRY;
     bench.settle();
-    assert!(bench.progress.is_ready());
+    assert!(bench.progress.is_serving());
     assert!(bench.progress.bind_failures().is_empty());
 }
 
@@ -305,7 +305,7 @@ fn names_are_asked_for_and_their_answers_fed() {
     bench.publish(table(1, &[], &[named("quote"), named("auth")]));
     let wanted = Arc::clone(&bench.wanted.borrow_and_update());
     assert_eq!(wanted.iter().map(|l| &*l.name).collect::<Vec<_>>(), ["auth", "quote"]);
-    assert!(!bench.progress.is_ready(), "names are waited for");
+    assert!(!bench.progress.is_serving(), "names are waited for");
     bench.fleet.told();
 
     let quote = wanted.iter().find(|l| &*l.name == "quote").unwrap();
@@ -322,20 +322,20 @@ fn names_are_asked_for_and_their_answers_fed() {
     bench.publisher.take(Message::Answer(quote.clone(), None));
     bench.settle();
     assert!(bench.fleet.told().is_empty());
-    assert!(!bench.progress.is_ready());
+    assert!(!bench.progress.is_serving());
     bench.publisher.take(Message::Answer(auth.clone(), None));
     bench.settle();
-    assert!(bench.progress.is_ready(), "a failure is an answer");
+    assert!(bench.progress.is_serving(), "a failure is an answer");
 }
 
 #[test]
 fn readiness_does_not_wait_for_names_for_ever() {
     let mut bench = Bench::eager();
     bench.publish(table(1, &[], &[named("quote")]));
-    assert!(!bench.progress.is_ready());
+    assert!(!bench.progress.is_serving());
     bench.now += limits::DNS_FIRST_ANSWER_TIMEOUT;
     bench.settle();
-    assert!(bench.progress.is_ready());
+    assert!(bench.progress.is_serving());
 }
 
 #[test]
