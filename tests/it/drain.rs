@@ -82,6 +82,33 @@ fn requests_in_flight_finish_and_readiness_goes_first() {
 }
 
 #[test]
+fn during_the_shutdown_delay_everything_is_served_but_readiness() {
+    for driver in DRIVERS {
+        let upstream = Upstream::echo("a").unwrap();
+        let mut gateway = start(upstream.address(), driver, &["--shutdown-delay=2s"]);
+        let mut kept = gateway.client(8080).unwrap();
+        assert_eq!(kept.get("/", "a").unwrap().status, 200);
+        let begin = Instant::now();
+        gateway.signal(libc::SIGTERM);
+        wait_until("readiness goes", PATIENCE, || {
+            gateway.admin("/ambassador/v0/check_ready").unwrap().status == 503
+        });
+        let mut answers = 0;
+        while begin.elapsed() < Duration::from_millis(1500) {
+            assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 200, "on {driver}");
+            assert_eq!(kept.get("/", "a").unwrap().header("connection"), None, "on {driver}");
+            answers += 1;
+        }
+        assert!(answers > 50, "only {answers} answers");
+        wait_until("no new connection is taken", PATIENCE, || gateway.client(8080).is_err());
+        assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
+        let last = kept.get("/", "a").unwrap();
+        assert_eq!(last.header("connection").as_deref(), Some("close"), "on {driver}");
+        assert!(gateway.wait().success(), "on {driver}");
+    }
+}
+
+#[test]
 fn the_drain_time_is_a_bound() {
     for driver in DRIVERS {
         let upstream = Upstream::echo("a").unwrap();

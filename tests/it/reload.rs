@@ -147,6 +147,38 @@ fn listeners_come_and_go() {
 }
 
 #[test]
+fn a_changed_listener_costs_the_others_nothing() {
+    for driver in DRIVERS {
+        let upstream = Upstream::echo("a").unwrap();
+        let all = mapping("all", &format!("prefix: /, service: \"{}\"", upstream.address()));
+        let gateway = start(&(listener(8080) + &all), driver);
+        gateway.write("second.yaml", &listener(8081)).unwrap();
+        wait_until("the second Listener accepts", PATIENCE, || gateway.client(8081).is_ok());
+        let mut first = gateway.client(8080).unwrap();
+        let mut second = gateway.client(8081).unwrap();
+        let close =
+            |client: &mut ringway_tests::Client| client.get("/", "a").unwrap().header("connection");
+        assert_eq!((close(&mut first), close(&mut second)), (None, None));
+        // It moves to another port.
+        gateway.write("second.yaml", &listener(8081).replace("port: 8081", "port: 8082")).unwrap();
+        wait_until("the moved Listener accepts", PATIENCE, || gateway.client(8082).is_ok());
+        assert_eq!(gateway.get(8082, "/", "a").unwrap().status, 200);
+        assert!(gateway.client(8081).is_err(), "on {driver}");
+        assert_eq!(close(&mut second).as_deref(), Some("close"), "on {driver}");
+        assert_eq!(close(&mut first), None, "on {driver}");
+        // It gets another name: nobody who connects notices.
+        let renamed = listener(8082).replace("http-8082", "other");
+        let generation = gateway.generation().unwrap();
+        gateway.write("second.yaml", &renamed).unwrap();
+        let begin = Instant::now();
+        while gateway.generation().unwrap() == generation || begin.elapsed().as_millis() < 200 {
+            assert_eq!(gateway.get(8082, "/", "a").unwrap().status, 200, "on {driver}");
+        }
+        assert_eq!(close(&mut first), None, "on {driver}");
+    }
+}
+
+#[test]
 fn endpoints_change_without_a_new_route() {
     let (one, two) = (Upstream::echo("a").unwrap(), Upstream::echo("b").unwrap());
     let slice = |upstream: &Upstream| {
