@@ -381,7 +381,7 @@ fn key_updates_are_answered_and_sessions_resume() {
                 // On a connection at rest, too.
                 first.conn.refresh_traffic_keys().unwrap();
                 first.flush().unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(Duration::from_millis(20));
                 ask(&mut first);
             }
             let mut second = client(&config, "a.example", address);
@@ -445,8 +445,8 @@ fn a_flood_of_handshakes_makes_room_at_its_own_cost() {
         let config = Arc::new(certificate.client(rustls::ALL_VERSIONS));
         ask(&mut client(&config, "a.example", address));
         let shed = || workers.slab(0).listener(LISTENER, ListenerCell::HandshakesShed);
-        let deadline = std::time::Instant::now() + crate::tests::PATIENCE;
-        while shed() < 50 && std::time::Instant::now() < deadline {
+        let deadline = Instant::now() + crate::tests::PATIENCE;
+        while shed() < 50 && Instant::now() < deadline {
             std::thread::yield_now();
         }
         assert!((50..=51).contains(&shed()), "{}", shed());
