@@ -20,6 +20,9 @@ use super::socket::{self, Direction};
 
 const OFF: u64 = u64::MAX;
 
+/// Room for entries from the start; the heap grows when there are more.
+const HEAP_ENTRIES: usize = 256;
+
 /// One socket's deadline.
 pub(crate) struct Timer {
     deadline: Cell<u64>,
@@ -144,7 +147,7 @@ impl Timers {
     pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
-            heap: RefCell::default(),
+            heap: RefCell::new(BinaryHeap::with_capacity(HEAP_ENTRIES)),
             dead: Cell::new(0),
             waker: RefCell::default(),
             wakes: Cell::new(OFF),
