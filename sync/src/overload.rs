@@ -22,8 +22,11 @@ pub(crate) async fn watch(state: Arc<State>) {
     let mut memory = Memory::new(state.options.memory_limit, state.fleet.workers());
     let mut shortages = SHORTAGES.map(Shortage::new);
     loop {
-        if let Some(resident) = resident_bytes() {
-            memory.measured(resident);
+        // Without a limit nothing follows from how much there is.
+        if let Some(limit) = memory.limit
+            && let Some(resident) = resident_bytes()
+        {
+            memory.measured(resident, limit);
         }
         memory.tell(&*state.fleet);
         state.progress.set_pressure(memory.pressure);
@@ -49,8 +52,7 @@ impl Memory {
         Self { limit, pressure: Pressure::None, told: vec![Pressure::None; workers] }
     }
 
-    fn measured(&mut self, resident: u64) {
-        let Some(limit) = self.limit else { return };
+    fn measured(&mut self, resident: u64, limit: u64) {
         let next = next(self.pressure, resident, limit);
         if next == self.pressure {
             return;
