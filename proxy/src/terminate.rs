@@ -3,6 +3,7 @@
 //! handshake. Handshakes are bounded in time and number, and each end of one is counted.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -136,10 +137,16 @@ impl Handshakes {
     fn begin(&self, listener: ListenerSlot, socket: &Rc<Timer>) -> Rc<Pending> {
         let mut pending = self.0.borrow_mut();
         if pending.len() >= HANDSHAKES_MAX {
-            let share = |of: &Pending| pending.iter().filter(|p| p.listener == of.listener).count();
-            // The last of the maxima in reverse order: the oldest.
-            let at = (0..pending.len()).rev().max_by_key(|&at| share(&pending[at])).unwrap_or(0);
-            let shed = pending.remove(at);
+            // Per listener: how many, and where the oldest is.
+            let mut shares: Vec<(ListenerSlot, usize, usize)> = Vec::new();
+            for (at, entry) in pending.iter().enumerate() {
+                match shares.iter_mut().find(|(listener, ..)| *listener == entry.listener) {
+                    Some((_, count, _)) => *count += 1,
+                    None => shares.push((entry.listener, 1, at)),
+                }
+            }
+            let most = shares.iter().max_by_key(|(_, count, at)| (*count, Reverse(*at)));
+            let shed = pending.remove(most.map_or(0, |(_, _, at)| *at));
             shed.shed.set(true);
             shed.socket.stop(Direction::Both);
         }
