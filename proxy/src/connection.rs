@@ -24,7 +24,7 @@ use crate::terminate::{self, Accepted, Handshake};
 use crate::worker::{ListenerState, Worker};
 
 /// First byte of a TLS record that carries a ClientHello (RFC 8446 §5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Where a connection comes from, as everything above the sockets sees it.
 #[derive(Clone, Debug)]

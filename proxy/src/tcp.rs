@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ringway_core::ir::Transport;
 use ringway_core::name::ListenerSlot;
-use ringway_core::observe::metric::{ClusterCell, ListenerCell, Slab, WorkerCell};
+use ringway_core::observe::metric::{ClusterCell, ListenerCell, Slab};
 use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::table::TcpRoute;
 use ringway_core::wire::{Head, HeadView};
@@ -70,9 +70,7 @@ pub(crate) async fn serve(
         let (blank, view) = (Head::default(), worker.view(listener));
         let head = HeadView::new(&blank, &[]);
         let facts = record.facts(worker, origin, head, &cluster.spec.name, &label);
-        if !worker.log.write(&view.settings, &facts) {
-            worker.slab.worker_add(WorkerCell::AccessLogDropped, 1);
-        }
+        worker.log_access(&view.settings, &facts);
     }
 }
 

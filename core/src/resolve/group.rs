@@ -13,7 +13,7 @@ use crate::policy::rewrite::PathRewrite;
 use crate::problem::Problems;
 
 use super::mapping::{Add, Edits, Hostname, Labels, Mapping, Role, Upstream};
-use super::weight::{self, WeightError};
+use super::weight;
 
 /// A group with what decides where it is attached.
 #[derive(Debug)]
@@ -53,15 +53,8 @@ pub(crate) fn build(
         problems.weight_out_of_range(&shadow.object, weight);
     }
 
-    let weights: Vec<Option<i64>> = takers.iter().map(|m| m.weight).collect();
-    let windows = match takers.is_empty() {
-        true => Vec::new(),
-        false => {
-            let (windows, error) = weight::windows(&weights);
-            report(error, &takers, &mut problems);
-            windows
-        }
-    };
+    let weights: Vec<_> = takers.iter().map(|m| (&m.object, m.weight)).collect();
+    let windows = weight::shares(&weights, &mut problems);
 
     let shared = Shared::of(&takers, shadow.as_deref().and_then(|s| copies(s, &cluster)));
     let mut routes: Vec<(bool, ir::Member)> = takers
@@ -136,22 +129,6 @@ fn copies(shadow: &Mapping, cluster: impl Fn(&Arc<Upstream>) -> Arc<str>) -> Opt
         cluster: cluster(upstream),
         percent: shadow.weight.unwrap_or(100).clamp(0, 100) as u32,
     })
-}
-
-fn report(error: Option<WeightError>, takers: &[Arc<Mapping>], problems: &mut Problems) {
-    match error {
-        None => {}
-        Some(WeightError::OutOfRange(at)) => {
-            let mapping = &takers[at];
-            problems.weight_out_of_range(&mapping.object, mapping.weight.unwrap_or_default());
-        }
-        Some(WeightError::Excess(sum)) => {
-            let last = takers.iter().rev().find(|m| m.weight.is_some());
-            if let Some(mapping) = last {
-                problems.weights_exceed(&mapping.object, sum);
-            }
-        }
-    }
 }
 
 /// What a group has once.

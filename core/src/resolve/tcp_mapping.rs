@@ -16,7 +16,7 @@ use crate::snapshot::Settings;
 use super::facts::Facts;
 use super::host::is_hostname;
 use super::mapping::{self, Upstream, one_spelling};
-use super::weight::{self, WeightError};
+use super::weight;
 
 /// A TCPMapping that is accepted as far as it can be judged by itself.
 #[derive(Debug, PartialEq)]
@@ -150,21 +150,8 @@ fn route(
     cluster: impl Fn(&Arc<Upstream>) -> Arc<str>,
     problems: &mut Problems,
 ) -> ir::TcpRoute {
-    let weights: Vec<Option<i64>> = members.iter().map(|mapping| mapping.weight).collect();
-    let (windows, error) = weight::windows(&weights);
-    match error {
-        None => {}
-        Some(WeightError::OutOfRange(at)) => {
-            let weight = members[at].weight.unwrap_or_default();
-            problems.weight_out_of_range(&members[at].object, weight);
-        }
-        Some(WeightError::Excess(sum)) => {
-            let last = members.iter().rev().find(|mapping| mapping.weight.is_some());
-            if let Some(mapping) = last {
-                problems.weights_exceed(&mapping.object, sum);
-            }
-        }
-    }
+    let weights: Vec<_> = members.iter().map(|m| (&m.object, m.weight)).collect();
+    let windows = weight::shares(&weights, problems);
     let mut shares: Vec<(bool, ir::TcpMember)> = members
         .iter()
         .zip(windows)

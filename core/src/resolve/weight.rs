@@ -2,20 +2,44 @@
 //! Weights of a group's members → the rolls of 0..100 that each takes. Emissary: cumulative
 //! thresholds, weighted members first, the rest shared by the weightless; nothing is normalised.
 
+use crate::name::Ref;
+use crate::problem::Problems;
+
 /// `[from, to)` of 0..100.
 pub(crate) type Window = (u32, u32);
 
 /// Why the weights do not add up. The windows stand nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WeightError {
+enum WeightError {
     /// The member at this place asks for more than 100 or less than 0.
     OutOfRange(usize),
     /// The sum of all weights.
     Excess(i64),
 }
 
+/// Windows of these members (who, and what each asks for), in their order. Where the weights do
+/// not add up, the member concerned is told.
+pub(crate) fn shares(members: &[(&Ref, Option<i64>)], problems: &mut Problems) -> Vec<Window> {
+    let weights: Vec<Option<i64>> = members.iter().map(|(_, weight)| *weight).collect();
+    let (windows, error) = windows(&weights);
+    match error {
+        None => {}
+        Some(WeightError::OutOfRange(at)) => {
+            let (object, weight) = members[at];
+            problems.weight_out_of_range(object, weight.unwrap_or_default());
+        }
+        Some(WeightError::Excess(sum)) => {
+            let last = members.iter().rev().find(|(_, weight)| weight.is_some());
+            if let Some((object, _)) = last {
+                problems.weights_exceed(object, sum);
+            }
+        }
+    }
+    windows
+}
+
 /// Windows of the members, in the members' order.
-pub(crate) fn windows(weights: &[Option<i64>]) -> (Vec<Window>, Option<WeightError>) {
+fn windows(weights: &[Option<i64>]) -> (Vec<Window>, Option<WeightError>) {
     if weights.len() == 1 {
         let bad = weights[0].is_some_and(|w| !(0..=100).contains(&w));
         return (vec![(0, 100)], bad.then_some(WeightError::OutOfRange(0)));

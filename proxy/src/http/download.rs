@@ -3,9 +3,7 @@
 
 use std::time::Instant;
 
-use ringway_core::limits::{
-    BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, INTERIM_RESPONSES_MAX, REQUEST_LINE_BYTES_MAX,
-};
+use ringway_core::limits::{BUFFER_BYTES, INTERIM_RESPONSES_MAX};
 use ringway_core::policy::format::Flags;
 use ringway_core::policy::relay::{self, ResponseHead};
 use ringway_core::table::Route;
@@ -94,11 +92,7 @@ impl Download<'_, '_> {
     ) -> (Result<ResponseMeta, Downloaded>, Vec<u8>) {
         let worker = shared.worker;
         buffer.clear();
-        let limits = Limits {
-            head_bytes_max: HEAD_BYTES_MAX,
-            fields_max: HEAD_FIELDS_MAX,
-            request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
-        };
+        let limits = Limits::default();
         let (mut scanned, mut interim) = (0, 0);
         loop {
             if !buffer.is_empty() {

@@ -534,9 +534,7 @@ fn finish(request: &Request<'_>, answer: Option<HeadView<'_>>, record: &Record) 
     record.count_end(worker, request.cx.listener, now);
     if worker.log.is_on() {
         let facts = request.facts(record, answer, now);
-        if !worker.log.write(&request.settings, &facts) {
-            worker.slab.worker_add(WorkerCell::AccessLogDropped, 1);
-        }
+        worker.log_access(&request.settings, &facts);
     }
 }
 

@@ -46,6 +46,11 @@ impl Shared<'_> {
     /// The upstream's turn: see [`Shared::arm_upstream`] and [`Shared::attended`].
     pub(super) fn await_upstream(&self, now: u64) {
         self.arm_upstream(now);
+        self.watch_client(now);
+    }
+
+    /// The client is looked at next after this time.
+    fn watch_client(&self, now: u64) {
         self.worker.timers.arm(self.client, now, CLIENT_WATCH_INTERVAL, Direction::Wake);
     }
 
@@ -65,9 +70,7 @@ impl Shared<'_> {
                     self.gone.set(true);
                     self.upstream.stop(Direction::Both);
                 } else {
-                    let timers = &self.worker.timers;
-                    let interval = CLIENT_WATCH_INTERVAL;
-                    timers.arm(self.client, timers.now(), interval, Direction::Wake);
+                    self.watch_client(self.worker.timers.now());
                 }
             }
             self.client.wait(cx.waker());

@@ -19,14 +19,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ringway_core::limits::{BUFFER_BYTES, HEAD_FIELDS_MAX, HEAD_TIMEOUT, REQUEST_LINE_BYTES_MAX};
+use ringway_core::limits::{BUFFER_BYTES, HEAD_TIMEOUT};
 use ringway_core::observe::metric::ListenerCell;
 use ringway_core::wire::Head;
 use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
 
 use super::exchange::{self, Connection, Scratch};
 use super::upgrade::Upgraded;
-use crate::connection::Origin;
+use crate::connection::{Origin, TLS_HANDSHAKE};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::worker::{ListenerState, Worker};
@@ -38,9 +38,6 @@ const REST: Duration = Duration::from_millis(1000);
 /// socket with unread bytes resets it.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_millis(1000);
-
-/// First byte of a TLS record that carries a ClientHello.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 enum After {
     /// Nothing of a next request came for a while.
@@ -144,8 +141,7 @@ async fn receive_head(
     let worker = cx.worker;
     let limits = Limits {
         head_bytes_max: worker.view(cx.listener).settings.head_bytes_max,
-        fields_max: HEAD_FIELDS_MAX,
-        request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
+        ..Limits::default()
     };
     let mut scanned = 0;
     let mut started = None;

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use ringway_core::ir::Transport;
 use ringway_core::limits::{
-    BUFFER_BYTES, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, INTERIM_RESPONSES_MAX, REQUEST_LINE_BYTES_MAX,
-    SHADOW_ANSWER_BYTES_MAX, SHADOW_BYTES_MAX, SHADOWS_BYTES_MAX, SHADOWS_MAX, STREAM_IDLE_TIMEOUT,
+    BUFFER_BYTES, INTERIM_RESPONSES_MAX, SHADOW_ANSWER_BYTES_MAX, SHADOW_BYTES_MAX,
+    SHADOWS_BYTES_MAX, SHADOWS_MAX, STREAM_IDLE_TIMEOUT,
 };
 use ringway_core::link::Pressure;
 use ringway_core::observe::metric::{ClusterCell, WorkerCell};
@@ -417,11 +417,7 @@ impl Exchange<'_> {
         buffer: &mut Vec<u8>,
         head: &mut Head,
     ) -> Result<ResponseMeta, Failure> {
-        let limits = Limits {
-            head_bytes_max: HEAD_BYTES_MAX,
-            fields_max: HEAD_FIELDS_MAX,
-            request_line_bytes_max: REQUEST_LINE_BYTES_MAX,
-        };
+        let limits = Limits::default();
         let (mut scanned, mut interim) = (0, 0);
         loop {
             match parse::response(buffer, head, &limits, &mut scanned) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ringway_core::ir::Settings;
 use ringway_core::name::ClusterSlot;
-use ringway_core::observe::metric::{ClusterCell, ListenerCell, WorkerCell};
+use ringway_core::observe::metric::{ClusterCell, ListenerCell};
 use ringway_core::policy::format::{Facts, Flags, Kept};
 use ringway_core::wire::HeadView;
 
@@ -116,9 +116,7 @@ impl Upgraded {
             tls: logged.tls.as_ref().map(|tls| tls.facts()),
             ..logged.facts.facts()
         };
-        if !worker.log.write(&logged.settings, &facts) {
-            slab.worker_add(WorkerCell::AccessLogDropped, 1);
-        }
+        worker.log_access(&logged.settings, &facts);
     }
 }
 

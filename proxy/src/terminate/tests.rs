@@ -233,7 +233,7 @@ fn the_server_name_picks_the_certificate_and_the_host_must_agree() {
         }
         let slot = workers.slab(0);
         // The alert may overtake its counting.
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + crate::tests::PATIENCE;
         while slot.listener(LISTENER, ListenerCell::TlsUnknownName) < 2 {
             assert!(Instant::now() < until, "two refusals are counted");
             std::thread::yield_now();

@@ -21,6 +21,7 @@ use ringway_core::ir::Settings;
 use ringway_core::link::{Ack, Pressure};
 use ringway_core::name::{ClusterSlot, ListenerSlot};
 use ringway_core::observe::metric::{ListenerCell, Slab, WorkerCell};
+use ringway_core::policy::format::Facts;
 use ringway_core::table::{Route, Table};
 
 use crate::fleet::{Message, Options, Shown};
@@ -289,6 +290,13 @@ impl Worker {
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// Writes a line of the access log; one that finds no room is counted.
+    pub(crate) fn log_access(&self, settings: &Settings, facts: &Facts<'_>) {
+        if !self.log.write(settings, facts) {
+            self.slab.worker_add(WorkerCell::AccessLogDropped, 1);
+        }
     }
 
     fn install(&self, table: Arc<Table>) {
