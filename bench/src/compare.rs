@@ -16,7 +16,7 @@ use crate::cpu::{self, Used};
 use crate::engine::{Edge, Engine, Load, Outcome, Until};
 use crate::peer::{Peer, Running, Setup};
 use crate::report::{Report, Row, Sample};
-use crate::scenario::{self, Scenario, Wire, Work};
+use crate::scenario::{self, Measure, Scenario, Wire};
 use crate::tls::Sessions;
 use crate::tools;
 
@@ -81,7 +81,8 @@ fn choose(options: &Options) -> Result<Vec<Scenario>> {
         [] => scenario.quick || !options.quick,
         names => names.iter().any(|name| name == scenario.name),
     };
-    Ok(all.into_iter().filter(wanted).collect())
+    let measured = |scenario: &Scenario| scenario.measure == Measure::Throughput;
+    Ok(all.into_iter().filter(wanted).filter(measured).collect())
 }
 
 fn cores(options: &Options) -> Result<(usize, usize)> {
@@ -162,9 +163,7 @@ impl Comparison<'_> {
                 }
             }
         }
-        // wrk knows neither this TLS nor WebSockets.
-        let plain = self.scenario.wire == Wire::Cleartext && self.scenario.work != Work::WebSocket;
-        if let Some(wrk) = self.wrk.filter(|_| plain) {
+        if let Some(wrk) = self.wrk.filter(|_| self.scenario.suits_wrk()) {
             for entrant in &mut entrants {
                 if let Err(error) = self.cross_check(wrk, entrant, &mut engine) {
                     eprintln!("{}: wrk with {}: {error:#}", self.scenario.name, entrant.row.peer);
@@ -197,6 +196,7 @@ impl Comparison<'_> {
             admin: free_port()?,
             back_end: engine.address()?.port(),
             work: self.scenario.work,
+            connections: self.scenario.connections_max(),
             tls: self.scenario.wire != Wire::Cleartext,
             dir: folder.0.clone(),
         };

@@ -10,7 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ const TICK: Duration = Duration::from_millis(5);
 /// Below this the clock is watched instead: timers of the kernel are not that exact.
 const SPIN: Duration = Duration::from_micros(80);
 const LISTENER: u32 = u32::MAX;
+/// Configurations in one run.
+const GENERATIONS_MAX: usize = 10_000;
 
 /// How requests are paced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +46,14 @@ pub(crate) enum Pace {
 }
 
 /// When a run ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Until {
     /// Counts what is answered in `window`, after `warm_up`.
     Time { warm_up: Duration, window: Duration },
     /// After this many answers.
     Answers(u64),
+    /// When someone else says so.
+    Told(Arc<AtomicBool>),
 }
 
 /// One run of the generator.
@@ -72,6 +77,32 @@ pub(crate) struct Load {
     /// Clients begin with this request, are answered 101, and from then on `requests` are messages
     /// that come back as they are.
     pub(crate) upgrade: Option<&'static [u8]>,
+    /// Watches the proxy's configuration change.
+    pub(crate) changes: Option<Changes>,
+}
+
+/// A load under which the configuration changes. Requests whose target begins with `/g-N/` at the
+/// back end were routed by the N-th configuration; connections that the proxy ends between two
+/// requests are made again, and every answer is timed.
+#[derive(Clone, Debug)]
+pub(crate) struct Changes {
+    /// Told each number, once, when the first of its requests arrives.
+    pub(crate) seen: mpsc::Sender<usize>,
+}
+
+/// When requests of one configuration arrived at the back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) first: Instant,
+    pub(crate) last: Instant,
+}
+
+/// One answer of a load under which the configuration changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timed {
+    /// When its request was due.
+    pub(crate) due: Instant,
+    pub(crate) latency: Duration,
 }
 
 /// An edge of the measured window, told to the caller the moment it is reached.
@@ -97,6 +128,9 @@ pub(crate) struct Outcome {
     pub(crate) resumed: u64,
     /// Nanoseconds from due to answered; filled by open loops only.
     pub(crate) latency: Histogram<u64>,
+    /// With [`Load::changes`]: by number of configuration, and every answer of the whole run.
+    pub(crate) seen: Vec<Option<Seen>>,
+    pub(crate) timed: Vec<Timed>,
 }
 
 /// One request as it arrived at the back end, and its answer as it arrived at the client.
@@ -156,6 +190,8 @@ enum Side {
         /// When the request in flight was due.
         due: Option<Instant>,
         in_body: bool,
+        /// The server ends the connection after this answer.
+        last: bool,
         /// What is still to come back of a message.
         echo: &'static [u8],
     },
@@ -194,6 +230,8 @@ impl Run {
             handshakes: 0,
             resumed: 0,
             latency,
+            seen: Vec::new(),
+            timed: Vec::new(),
         };
         Ok(Self {
             load,
@@ -241,6 +279,7 @@ impl Engine {
             tls: None,
             reconnect: false,
             upgrade: None,
+            changes: None,
         };
         Ok(Self {
             ring,
@@ -285,6 +324,47 @@ impl Engine {
         self.drive(Run::new(load.clone(), None)?, at_edge)
     }
 
+    /// Opens the load's connections, `at_once` of them at a time, gets one answer on each, leaves them
+    /// alone for `rest` and then calls `at_rest`. Errors if any failed.
+    pub(crate) fn hold(
+        &mut self,
+        load: &Load,
+        at_once: usize,
+        rest: Duration,
+        at_rest: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let connections = load.connections;
+        let until = Until::Answers(connections as u64);
+        self.run = Run::new(Load { until, ..load.clone() }, None)?;
+        self.run.sends = false;
+        while self.run.clients < connections && self.run.outcome.errors == 0 {
+            for _ in 0..at_once.min(connections - self.run.clients) {
+                self.connect_one()?;
+                let slot = self.run.idle.pop().expect("just connected");
+                self.send_request(slot, Instant::now());
+            }
+            let until = Instant::now() + SETTLE_TIME;
+            while self.run.in_flight > 0 {
+                if Instant::now() > until {
+                    bail!("{} of {} connections get no answer", self.run.in_flight, connections);
+                }
+                self.turn(TICK)?;
+            }
+            self.run.idle.clear();
+        }
+        let until = Instant::now() + rest;
+        self.serve(&mut || Ok(Instant::now() >= until))?;
+        if let Some(error) = self.run.outcome.first_error.take() {
+            bail!(error);
+        }
+        let held = self.run.clients;
+        if held < connections {
+            bail!("{held} of {connections} connections were kept");
+        }
+        at_rest()?;
+        self.settle()
+    }
+
     /// Is only the back end, until `ended` says so.
     pub(crate) fn serve(&mut self, ended: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
         while !ended()? {
@@ -300,6 +380,7 @@ impl Engine {
         let (warm_up, window) = match self.run.load.until {
             Until::Time { warm_up, window } => (warm_up, window),
             Until::Answers(_) => (Duration::ZERO, Duration::from_secs(30)),
+            Until::Told(_) => (Duration::ZERO, Duration::MAX),
         };
         let mut schedule = match self.run.load.pace {
             Pace::Closed => None,
@@ -338,8 +419,11 @@ impl Engine {
     }
 
     fn is_over(&self) -> bool {
-        let enough =
-            matches!(self.run.load.until, Until::Answers(count) if self.run.answered >= count);
+        let enough = match &self.run.load.until {
+            Until::Time { .. } => false,
+            Until::Answers(count) => self.run.answered >= *count,
+            Until::Told(ended) => ended.load(Relaxed),
+        };
         enough || self.run.clients == 0
     }
 
@@ -378,7 +462,7 @@ impl Engine {
                 Some(Box::new(Session { connection, counted: false }))
             }
         };
-        let side = Side::Client { due: None, in_body: false, echo: &[] };
+        let side = Side::Client { due: None, in_body: false, last: false, echo: &[] };
         let slot = self.add(socket.into(), side);
         self.connections[slot as usize].as_mut().expect("just added").tls = tls;
         self.run.clients += 1;
@@ -490,6 +574,17 @@ impl Engine {
         }
         connection.receiving = false;
         self.close(slot);
+    }
+
+    /// Connects again, and sends the request that was due then, if there is one.
+    fn replace(&mut self, due: Option<Instant>) {
+        if let Err(error) = self.connect_one() {
+            return self.run.fail(format!("{error:#}"));
+        }
+        if let Some(due) = due {
+            let slot = self.run.idle.pop().expect("just connected");
+            self.send_request(slot, due);
+        }
     }
 
     /// Takes received records apart and what is in them through [`Engine::consume`].
@@ -642,9 +737,11 @@ impl Engine {
                 self.send_message(slot);
                 return Ok(());
             }
-            Side::Client { in_body, .. } => {
+            Side::Client { in_body, last, .. } => {
                 let (status, length) = http::response(head)?;
                 let load = &self.run.load;
+                *last = load.changes.is_some()
+                    && http::field(head, "connection").is_some_and(|option| option == b"close");
                 if status != load.status {
                     return Err(format!("answered {status}, not {}", load.status));
                 }
@@ -672,6 +769,17 @@ impl Engine {
                     format!("the back end was asked for {}", String::from_utf8_lossy(target))
                 })?;
                 *answer = Some(*self.answers.entry(asked).or_insert_with(|| keep(canned(asked))));
+                if let Some(changes) = &self.run.load.changes
+                    && let Some(number) = generation(target)
+                {
+                    let (now, seen) = (Instant::now(), &mut self.run.outcome.seen);
+                    seen.resize(seen.len().max(number + 1), None);
+                    if seen[number].is_none() {
+                        // Nobody waits for it any more when the run is being ended.
+                        let _ = changes.seen.send(number);
+                    }
+                    seen[number].get_or_insert(Seen { first: now, last: now }).last = now;
+                }
                 if let Some(capture) = &mut self.run.capture {
                     capture.upstream_head = head.to_vec();
                 }
@@ -732,16 +840,19 @@ impl Engine {
             run.outcome.answers += 1;
         }
         let enough = matches!(run.load.until, Until::Answers(count) if run.answered >= count);
+        if run.load.changes.is_some() {
+            run.outcome.timed.push(Timed { due, latency: due.elapsed() });
+        }
         if run.load.reconnect && run.sends && !enough {
             self.close(slot);
-            return match self.connect_one() {
-                Ok(()) => {
-                    let slot = self.run.idle.pop().expect("just connected");
-                    self.send_request(slot, Instant::now());
-                }
-                Err(error) => self.run.fail(format!("{error:#}")),
-            };
+            return self.replace(Some(Instant::now()));
         }
+        if let Some(Connection { side: Side::Client { last: true, .. }, .. }) =
+            &self.connections[slot as usize]
+        {
+            return self.close(slot);
+        }
+        let run = &mut self.run;
         match run.load.pace {
             Pace::Closed if run.sends && !enough => self.send_request(slot, due),
             Pace::Closed => run.idle.push(slot),
@@ -829,18 +940,23 @@ impl Engine {
             self.run.in_flight -= 1;
             self.run.fail("closed before the answer was whole".to_owned());
         }
-        if !connection.closing {
-            connection.closing = true;
+        let was_open = !std::mem::replace(&mut connection.closing, true);
+        if was_open {
             // SAFETY: a plain system call on a descriptor that the connection owns.
             unsafe { libc::shutdown(connection.socket.as_raw_fd(), libc::SHUT_RDWR) };
         }
+        let client = matches!(connection.side, Side::Client { .. });
         if !connection.receiving && !connection.sending {
-            if matches!(connection.side, Side::Client { .. }) {
-                self.run.clients -= 1;
-                self.run.idle.retain(|&idle| idle != slot);
-            }
+            self.run.clients -= usize::from(client);
             self.connections[slot as usize] = None;
             self.free.push(slot);
+        }
+        if client {
+            self.run.idle.retain(|&idle| idle != slot);
+        }
+        if was_open && client && self.run.sends && self.run.load.changes.is_some() {
+            let due = self.run.late.pop_front();
+            self.replace(due);
         }
     }
 }
@@ -879,6 +995,12 @@ fn answer_size(target: &[u8]) -> Option<usize> {
     let path = target.split(|&byte| byte == b'?').next()?;
     let last = path.rsplit(|&byte| byte == b'/').next()?;
     std::str::from_utf8(last).ok()?.parse().ok().filter(|&size| size <= 64 << 20)
+}
+
+/// The number of the configuration that routed a request to this target.
+fn generation(target: &[u8]) -> Option<usize> {
+    let number = target.strip_prefix(b"/g-")?.split(|&byte| byte == b'/').next()?;
+    std::str::from_utf8(number).ok()?.parse().ok().filter(|&number| number < GENERATIONS_MAX)
 }
 
 /// A whole answer. `x-powered-by` and `x-version` are there for proxies to remove and replace.

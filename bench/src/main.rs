@@ -194,6 +194,7 @@ fn load(arguments: &Drive) -> Result<()> {
         tls: None,
         reconnect: false,
         upgrade: None,
+        changes: None,
     };
     let mut engine = Engine::open(arguments.back_end)?;
     let family = arguments.pid.map(cpu::family).transpose()?.unwrap_or_default();

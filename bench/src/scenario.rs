@@ -27,6 +27,12 @@ pub(crate) enum Work {
     Gateway,
     /// Finds the request's prefix among so many, `/r-00000/` …; others are answered 404.
     Routes(usize),
+    /// Finds one of so many hosts (see [`host_name`]) and then one of its ten prefixes; others are
+    /// answered 404.
+    Hosts(usize),
+    /// The same as [`Work::Routes`], and `/probe/` becomes `/g-N/`, N being the number of the
+    /// configuration, which changes.
+    Changing(usize),
     /// Copies bytes between the client and an upstream connection of its own; reads no HTTP.
     Tunnel,
     /// Passes a WebSocket upgrade on, then copies bytes.
@@ -45,16 +51,51 @@ pub(crate) enum Wire {
     TlsResumptions,
 }
 
+/// What is read off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// Answers per second of the proxy's processor time.
+    Throughput,
+    /// Resident memory per idle connection; every one had an answer.
+    Idle,
+    /// Resident memory at rest.
+    Resident,
+    /// Latency at a fixed rate, added over a direct run.
+    Latency { per_second: u64 },
+    /// Time until a changed configuration serves, and what that does to the requests meanwhile.
+    Change,
+}
+
+/// What Ringway is to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Target {
+    /// So many times the best other proxy's figure.
+    Best(f64),
+    /// So many times its own figure with one route.
+    OneRoute(f64),
+    /// At most so many bytes.
+    Bytes(f64),
+    /// Less than every other proxy adds, p50 and p99.
+    LeastLatency,
+    /// The 99th percentile of changes is served within `ms`, none fails a request, none slows one
+    /// by more than `slower_ms`.
+    Change { ms: f64, slower_ms: f64 },
+}
+
 /// One row of the comparison.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
+    pub(crate) measure: Measure,
+    pub(crate) target: Option<Target>,
     pub(crate) work: Work,
     pub(crate) wire: Wire,
     pub(crate) connections: usize,
     /// Part of `--quick`.
     pub(crate) quick: bool,
+    /// Every request on a connection of its own, even without TLS.
+    churn: bool,
     answer_bytes: usize,
     browser: bool,
     post_bytes: usize,
@@ -65,82 +106,121 @@ pub(crate) fn all() -> Vec<Scenario> {
     let plain = Scenario {
         name: "tiny",
         title: "keep-alive, 13 B answer",
+        measure: Measure::Throughput,
+        target: None,
         work: Work::Forward,
         wire: Wire::Cleartext,
         connections: 64,
-        quick: true,
+        quick: false,
+        churn: false,
         answer_bytes: 13,
         browser: false,
         post_bytes: 0,
     };
+    let best = |ratio| Some(Target::Best(ratio));
+    let gateway = Scenario { work: Work::Gateway, browser: true, ..plain.clone() };
+    let tls = Scenario { wire: Wire::Tls, ..plain.clone() };
+    let idle = Scenario { measure: Measure::Idle, ..plain.clone() };
+    let resident = Scenario { measure: Measure::Resident, ..plain.clone() };
+    let rate = Scenario { target: Some(Target::LeastLatency), ..plain.clone() };
     vec![
-        plain.clone(),
+        Scenario { target: best(1.35), quick: true, ..plain.clone() },
         Scenario {
             name: "gateway",
             title: "browser request 0.9 KB, gateway work, 128 B answer",
-            work: Work::Gateway,
+            target: best(1.35),
             answer_bytes: 128,
-            browser: true,
-            ..plain.clone()
+            quick: true,
+            ..gateway.clone()
         },
         Scenario {
             name: "gateway-1k",
             title: "browser request 0.9 KB, gateway work, 1 KiB answer",
-            work: Work::Gateway,
+            target: best(1.35),
             answer_bytes: 1024,
-            browser: true,
-            quick: false,
-            ..plain.clone()
+            ..gateway
         },
         Scenario {
             name: "answer-64k",
             title: "64 KiB answer",
+            target: best(1.15),
             answer_bytes: 64 << 10,
+            quick: true,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "answer-1m",
+            title: "1 MiB answer",
+            target: best(1.15),
+            connections: 16,
+            answer_bytes: 1 << 20,
             ..plain.clone()
         },
         Scenario {
             name: "post-16k",
             title: "POST of 16 KiB, the same back",
+            target: best(1.15),
             answer_bytes: 16 << 10,
             post_bytes: 16 << 10,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "churn",
+            title: "a connection per request, 13 B answer",
+            target: best(1.0),
+            churn: true,
+            quick: true,
             ..plain.clone()
         },
         Scenario {
             name: "routes-1k",
             title: "1,000 prefix routes, 13 B answer",
             work: Work::Routes(1_000),
-            quick: false,
             ..plain.clone()
         },
         Scenario {
             name: "routes-10k",
             title: "10,000 prefix routes, 13 B answer",
+            target: Some(Target::OneRoute(0.95)),
             work: Work::Routes(10_000),
+            quick: true,
             ..plain.clone()
         },
-        Scenario { name: "tls", title: "TLS 1.3, 13 B answer", wire: Wire::Tls, ..plain.clone() },
+        Scenario {
+            name: "hosts-1k",
+            title: "1,000 hosts with 10 prefixes each, 13 B answer",
+            work: Work::Hosts(1_000),
+            ..plain.clone()
+        },
+        Scenario {
+            name: "tls",
+            title: "TLS 1.3, 13 B answer",
+            target: best(1.2),
+            quick: true,
+            ..tls.clone()
+        },
         Scenario {
             name: "tls-64k",
             title: "TLS 1.3, 64 KiB answer",
-            wire: Wire::Tls,
+            target: best(1.1),
             answer_bytes: 64 << 10,
-            quick: false,
-            ..plain.clone()
+            ..tls.clone()
         },
         Scenario {
             name: "tls-handshakes",
             title: "TLS 1.3, a full handshake (P-256) per request",
+            target: best(1.1),
             wire: Wire::TlsHandshakes,
             connections: 32,
-            ..plain.clone()
+            quick: true,
+            ..tls.clone()
         },
         Scenario {
             name: "tls-resumptions",
             title: "TLS 1.3, a resumed handshake per request",
             wire: Wire::TlsResumptions,
             connections: 32,
-            quick: false,
-            ..plain.clone()
+            ..tls
         },
         Scenario {
             name: "tunnel",
@@ -153,17 +233,91 @@ pub(crate) fn all() -> Vec<Scenario> {
             title: "TCP tunnel, 64 KiB answer",
             work: Work::Tunnel,
             answer_bytes: 64 << 10,
-            quick: false,
             ..plain.clone()
         },
         Scenario {
             name: "websocket",
             title: "WebSocket, a 128 B message echoed",
             work: Work::WebSocket,
+            ..plain.clone()
+        },
+        Scenario {
+            name: "idle-1k",
+            title: "memory per idle keep-alive connection, 1,000 of them",
+            connections: 1_000,
+            quick: true,
+            ..idle.clone()
+        },
+        Scenario {
+            name: "idle-10k",
+            title: "memory per idle keep-alive connection, as many as descriptors allow",
+            target: Some(Target::Bytes(1_000.0)),
+            connections: 10_000,
+            ..idle.clone()
+        },
+        Scenario {
+            name: "idle-tls",
+            title: "memory per idle TLS connection, 5,000 of them",
+            target: Some(Target::Bytes(12_000.0)),
+            wire: Wire::Tls,
+            connections: 5_000,
+            ..idle
+        },
+        Scenario {
+            name: "rss-10",
+            title: "memory at rest with 10 routes",
+            target: Some(Target::Bytes(12.0 * MIB)),
+            work: Work::Routes(10),
+            ..resident.clone()
+        },
+        Scenario {
+            name: "rss-10k",
+            title: "memory at rest with 10,000 routes",
+            target: Some(Target::Bytes(48.0 * MIB)),
+            work: Work::Routes(10_000),
+            ..resident
+        },
+        Scenario {
+            name: "rate-5k",
+            title: "latency added at 5,000 requests/s, 13 B answer",
+            measure: Measure::Latency { per_second: 5_000 },
+            ..rate.clone()
+        },
+        Scenario {
+            name: "rate-10k",
+            title: "latency added at 10,000 requests/s, 13 B answer",
+            measure: Measure::Latency { per_second: 10_000 },
+            quick: true,
+            ..rate
+        },
+        Scenario {
+            name: "change-10k",
+            title: "one of 10,000 routes changed under 5,000 requests/s",
+            measure: Measure::Change,
+            target: Some(Target::Change { ms: 5.0, slower_ms: 2.0 }),
+            work: Work::Changing(10_000),
+            quick: true,
             ..plain
         },
     ]
 }
+
+const MIB: f64 = 1_048_576.0;
+/// Requests per second while the configuration changes, and how many of them in ten are probes: one
+/// every 250 µs, which is what the time until a change serves is exact to.
+const CHANGING_RATE: u64 = 5_000;
+const PROBES_IN_TEN: usize = 8;
+
+/// The name of one of many hosts.
+pub(crate) fn host_name(index: usize) -> String {
+    format!("h-{index:04}.{HOST}")
+}
+
+/// Prefixes of each of many hosts.
+pub(crate) const PREFIXES_PER_HOST: usize = 10;
+
+/// The prefix whose requests tell which configuration routed them.
+pub(crate) const PROBE: &str = "/probe/";
 
 /// The prefix of one of many routes.
 pub(crate) fn route_prefix(index: usize) -> String {
@@ -174,14 +328,28 @@ impl Scenario {
     /// The load of this scenario, for any proxy; target, pace and duration are the caller's to set.
     /// Clients that resume sessions show those of `sessions`.
     pub(crate) fn load(&self, sessions: &Arc<Sessions>) -> Load {
+        // Strides through all of them, so that no proxy profits from asking for neighbours.
+        let stride = |index: usize, count: usize| index * 7_919 % count;
         let requests = match self.work {
-            Work::Forward | Work::Tunnel => vec![self.request("/api/")],
+            Work::Forward | Work::Tunnel => vec![self.request(HOST, "/api/")],
             Work::WebSocket => vec![message()],
-            Work::Gateway => vec![self.request("/api/")],
-            // Strides through all of them, so that no proxy profits from asking for neighbours.
-            Work::Routes(count) => {
-                (0..count).map(|i| self.request(&route_prefix(i * 7_919 % count))).collect()
-            }
+            Work::Gateway => vec![self.request(HOST, "/api/")],
+            Work::Routes(count) => (0..count)
+                .map(|index| self.request(HOST, &route_prefix(stride(index, count))))
+                .collect(),
+            Work::Hosts(count) => (0..count * PREFIXES_PER_HOST)
+                .map(|index| stride(index, count * PREFIXES_PER_HOST))
+                .map(|index| {
+                    let prefix = route_prefix(index % PREFIXES_PER_HOST);
+                    self.request(&host_name(index / PREFIXES_PER_HOST), &prefix)
+                })
+                .collect(),
+            Work::Changing(count) => (0..count)
+                .map(|index| match index % 10 < PROBES_IN_TEN {
+                    true => self.request(HOST, PROBE),
+                    false => self.request(HOST, &route_prefix(stride(index, count))),
+                })
+                .collect(),
         };
         Load {
             target: ([127, 0, 0, 1], 0).into(),
@@ -189,7 +357,11 @@ impl Scenario {
             status: 200,
             answer_bytes: Some(self.answer_bytes as u64),
             connections: self.connections,
-            pace: Pace::Closed,
+            pace: match self.measure {
+                Measure::Latency { per_second } => Pace::Open { per_second },
+                Measure::Change => Pace::Open { per_second: CHANGING_RATE },
+                Measure::Throughput | Measure::Idle | Measure::Resident => Pace::Closed,
+            },
             until: Until::Answers(1),
             compare_every: 61,
             tls: match self.wire {
@@ -197,9 +369,21 @@ impl Scenario {
                 Wire::Tls | Wire::TlsHandshakes => Some(tls::client(None)),
                 Wire::TlsResumptions => Some(tls::client(Some(Arc::clone(sessions)))),
             },
-            reconnect: matches!(self.wire, Wire::TlsHandshakes | Wire::TlsResumptions),
+            reconnect: self.churn
+                || matches!(self.wire, Wire::TlsHandshakes | Wire::TlsResumptions),
             upgrade: (self.work == Work::WebSocket).then(|| keep(UPGRADE.as_bytes().to_vec())),
+            changes: None,
         }
+    }
+
+    /// wrk knows neither this TLS nor WebSockets, and keeps its connections.
+    pub(crate) fn suits_wrk(&self) -> bool {
+        self.wire == Wire::Cleartext && self.work != Work::WebSocket && !self.churn
+    }
+
+    /// Connections at a time that proxies must be ready for.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections.max(1_024)
     }
 
     /// What is wrong with a window's handshakes, if anything is.
@@ -213,10 +397,10 @@ impl Scenario {
         }
     }
 
-    fn request(&self, prefix: &str) -> Vec<u8> {
+    fn request(&self, host: &str, prefix: &str) -> Vec<u8> {
         let method = if self.post_bytes > 0 { "POST" } else { "GET" };
         let mut head =
-            format!("{method} {prefix}{} HTTP/1.1\r\nhost: {HOST}\r\n", self.answer_bytes);
+            format!("{method} {prefix}{} HTTP/1.1\r\nhost: {host}\r\n", self.answer_bytes);
         head.push_str(if self.browser { BROWSER_FIELDS } else { CLIENT_FIELDS });
         if self.post_bytes > 0 {
             head.push_str("content-type: application/octet-stream\r\n");
@@ -231,14 +415,23 @@ impl Scenario {
         let exchange = engine.probe(load)?;
         let tls = self.wire != Wire::Cleartext;
         check(self.work, tls, self.answer_bytes, &exchange)?;
-        if let Work::Routes(count) = self.work {
-            for index in [0, count / 2, count - 1] {
-                let requests = vec![keep(self.request(&route_prefix(index)))];
-                engine.probe(&Load { requests, ..load.clone() })?;
+        let (first, last, none) = match self.work {
+            Work::Routes(count) | Work::Changing(count) => {
+                ((HOST.to_owned(), 0), (HOST.to_owned(), count - 1), (HOST.to_owned(), count))
             }
-            let requests = vec![keep(self.request(&route_prefix(count)))];
-            engine.probe(&Load { requests, status: 404, answer_bytes: None, ..load.clone() })?;
+            Work::Hosts(count) => {
+                let last = PREFIXES_PER_HOST - 1;
+                ((host_name(0), 0), (host_name(count - 1), last), (host_name(count), 0))
+            }
+            Work::Forward | Work::Gateway | Work::Tunnel | Work::WebSocket => return Ok(()),
+        };
+        for (host, index) in [first, last] {
+            let requests = vec![keep(self.request(&host, &route_prefix(index)))];
+            engine.probe(&Load { requests, ..load.clone() })?;
         }
+        let (host, index) = none;
+        let requests = vec![keep(self.request(&host, &route_prefix(index)))];
+        engine.probe(&Load { requests, status: 404, answer_bytes: None, ..load.clone() })?;
         Ok(())
     }
 }
@@ -246,7 +439,10 @@ impl Scenario {
 /// Whether both ends saw what `work` promises.
 fn check(work: Work, tls: bool, answer_bytes: usize, exchange: &Exchange) -> Result<()> {
     let (up, down) = (&exchange.upstream_head, &exchange.answer_head);
-    exactly("the back end", up, "host", &[HOST])?;
+    match work {
+        Work::Hosts(_) => exactly("the back end", up, "host", &[&host_name(0)])?,
+        _ => exactly("the back end", up, "host", &[HOST])?,
+    }
     if work == Work::WebSocket {
         exactly("the back end", up, "upgrade", &["websocket"])?;
     }

@@ -23,6 +23,7 @@ fn load(engine: &Engine, request: String, answer_bytes: u64) -> Load {
         tls: None,
         reconnect: false,
         upgrade: None,
+        changes: None,
     }
 }
 
@@ -201,4 +202,75 @@ fn tls_clients_keep_or_resume_their_sessions() {
         assert_eq!(resumed, resume, "{} of {}", outcome.resumed, outcome.handshakes);
         assert_eq!(outcome.handshakes >= 200, reconnect, "{}", outcome.handshakes);
     }
+}
+
+#[test]
+fn connections_are_held_at_rest_with_one_answer_each() {
+    let mut engine = engine();
+    let load = Load { connections: 300, ..load(&engine, get(13), 13) };
+    let mut held = 0;
+    let address = engine.address().unwrap();
+    engine
+        .hold(&load, 64, Duration::from_millis(20), &mut || {
+            held += 1;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(held, 1);
+    // Nobody is left: the same engine runs another load.
+    let load = Load { target: address, connections: 2, ..load };
+    assert_eq!(engine.run(&load, &mut ignore).unwrap().first_error, None);
+}
+
+/// A server that answers twice per connection, the second time with `connection: close`.
+#[test]
+fn a_connection_that_the_server_ends_is_made_again() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = server.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in server.incoming() {
+            let mut client = client.unwrap();
+            for head in ["", "connection: close\r\n"] {
+                let mut request = [0; 1024];
+                if client.read(&mut request).unwrap_or(0) == 0 {
+                    break;
+                }
+                let answer = format!("HTTP/1.1 200 OK\r\n{head}content-length: 0\r\n\r\n");
+                client.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    let mut engine = engine();
+    let (seen, _unused) = mpsc::channel();
+    let load = Load {
+        target,
+        connections: 1,
+        pace: Pace::Open { per_second: 500 },
+        until: Until::Answers(100),
+        changes: Some(Changes { seen }),
+        ..load(&engine, get(0), 0)
+    };
+    let outcome = engine.run(&load, &mut ignore).unwrap();
+    assert_eq!(outcome.first_error, None);
+    assert!(outcome.timed.len() >= 100, "{}", outcome.timed.len());
+}
+
+#[test]
+fn the_first_and_last_request_of_each_configuration_are_seen() {
+    let mut engine = engine();
+    let get = |number: usize| keep(format!("GET /g-{number}/1 HTTP/1.1\r\n\r\n").into_bytes());
+    let (seen, told) = mpsc::channel();
+    let load = Load {
+        requests: vec![get(0), get(2)],
+        pace: Pace::Open { per_second: 1_000 },
+        until: Until::Answers(20),
+        changes: Some(Changes { seen }),
+        ..load(&engine, String::new(), 1)
+    };
+    let outcome = engine.run(&load, &mut ignore).unwrap();
+    assert_eq!(outcome.first_error, None);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(outcome.seen[1], None);
+    assert!(outcome.seen[0].unwrap().first < outcome.seen[2].unwrap().first);
+    assert!(outcome.seen[2].unwrap().first < outcome.seen[0].unwrap().last);
 }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::Setup;
-use crate::scenario::{Work, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
 use crate::tls;
 
 pub(super) fn configuration(setup: &Setup) -> String {
@@ -58,9 +58,6 @@ fn chain(setup: &Setup) -> Value {
                 "skip_xff_append": !gateway,
                 "generate_request_id": gateway,
                 "upgrade_configs": [{"upgrade_type": "websocket"}],
-                "route_config": {"virtual_hosts": [
-                    {"name": "all", "domains": ["*"], "routes": routes(setup.work)},
-                ]},
                 "http_filters": [{
                     "name": "router",
                     "typed_config": {
@@ -72,6 +69,17 @@ fn chain(setup: &Setup) -> Value {
             },
         }),
     };
+    let mut filter = filter;
+    match setup.work {
+        Work::Tunnel => {}
+        Work::Changing(_) => {
+            filter["typed_config"]["rds"] = json!({
+                "route_config_name": "routes",
+                "config_source": {"path_config_source": {"path": setup.dir.join(CHANGING)}},
+            });
+        }
+        work => filter["typed_config"]["route_config"] = json!({"virtual_hosts": hosts(work, 0)}),
+    }
     let mut chain = json!({"filters": [filter]});
     if setup.tls {
         let file = |name: &str| json!({"filename": setup.dir.join(name)});
@@ -91,7 +99,34 @@ fn chain(setup: &Setup) -> Value {
     chain
 }
 
-fn routes(work: Work) -> Vec<Value> {
+/// The file that changes with the number of the configuration, in a folder of its own.
+pub(super) const CHANGING: &str = "routes/routes.json";
+
+pub(super) fn changing(setup: &Setup, generation: usize) -> String {
+    json!({
+        "version_info": generation.to_string(),
+        "resources": [{
+            "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            "name": "routes",
+            "virtual_hosts": hosts(setup.work, generation),
+        }],
+    })
+    .to_string()
+}
+
+fn hosts(work: Work, generation: usize) -> Value {
+    match work {
+        Work::Hosts(count) => (0..count)
+            .map(|index| {
+                let routes = routes(Work::Routes(PREFIXES_PER_HOST), generation);
+                json!({"name": host_name(index), "domains": [host_name(index)], "routes": routes})
+            })
+            .collect(),
+        _ => json!([{"name": "all", "domains": ["*"], "routes": routes(work, generation)}]),
+    }
+}
+
+fn routes(work: Work, generation: usize) -> Vec<Value> {
     let plain = |prefix: &str| json!({"match": {"prefix": prefix}, "route": {"cluster": "up"}});
     let set = |name: &str, value: &str| {
         json!({
@@ -109,7 +144,18 @@ fn routes(work: Work) -> Vec<Value> {
             "response_headers_to_add": [set("x-version", "2"), set("x-frame-options", "DENY")],
             "response_headers_to_remove": ["x-powered-by"],
         })],
-        Work::Routes(count) => (0..count).map(|index| plain(&route_prefix(index))).collect(),
+        Work::Routes(count) | Work::Hosts(count) => {
+            (0..count).map(|index| plain(&route_prefix(index))).collect()
+        }
+        // Routes are tried in order.
+        Work::Changing(count) => {
+            let rewrite = format!("/g-{generation}/");
+            let probe = json!({
+                "match": {"prefix": PROBE},
+                "route": {"cluster": "up", "prefix_rewrite": rewrite},
+            });
+            [vec![probe], routes(Work::Routes(count), generation)].concat()
+        }
     }
 }
 

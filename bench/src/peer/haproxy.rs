@@ -1,22 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HAProxy: one thread, upstream connections shared by all clients, many prefixes through a map.
+//! HAProxy: one thread, upstream connections shared by all clients, many prefixes through a map,
+//! configuration changed by the master process's reload.
 
 use super::Setup;
-use crate::scenario::{Work, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
 use crate::tls;
 
-pub(super) fn configuration(setup: &Setup) -> String {
-    let Setup { listen, back_end, dir, .. } = setup;
+pub(super) fn configuration(setup: &Setup, generation: usize) -> String {
+    let Setup { listen, back_end, dir, connections, .. } = setup;
+    let find = |what: &str| {
+        let find = format!("{what},map_beg({})", dir.join("routes.map").display());
+        format!(
+            "http-request deny deny_status 404 unless {{ {find} -m found }}\nuse_backend %[{find}]\n"
+        )
+    };
     let rules = match setup.work {
         Work::Forward | Work::Tunnel | Work::WebSocket => "default_backend up\n".to_owned(),
         Work::Gateway => format!("{GATEWAY}use_backend up\n"),
-        Work::Routes(_) => {
-            let map = dir.join("routes.map");
-            let find = format!("path,map_beg({})", map.display());
-            format!(
-                "http-request deny deny_status 404 unless {{ {find} -m found }}\nuse_backend %[{find}]\n"
-            )
-        }
+        Work::Routes(_) => find("path"),
+        Work::Hosts(_) => find("base"),
+        Work::Changing(_) => format!(
+            "acl probe path_beg {PROBE}\n\
+             http-request set-path /g-{generation}/%[path,bytes({})] if probe\n\
+             use_backend up if probe\n{}",
+            PROBE.len(),
+            find("path")
+        ),
     };
     let id = match setup.work {
         Work::Gateway => "unique-id-format %{+X}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid\n",
@@ -33,11 +42,18 @@ pub(super) fn configuration(setup: &Setup) -> String {
             ("tune.ssl.cachesize 0\n", format!(" ssl ssl-min-ver TLSv1.3 crt {}", file.display()))
         }
     };
+    // A reload hands the listening sockets on, so that no connection in their queues is lost.
+    let sockets = match setup.work {
+        Work::Changing(_) => {
+            format!("stats socket {} mode 600 expose-fd listeners\n", dir.join("stats").display())
+        }
+        _ => String::new(),
+    };
     format!(
         "global
 nbthread 1
-maxconn 8192
-{global}defaults
+maxconn {connections}
+{global}{sockets}defaults
 mode {mode}
 timeout client 3600s
 timeout server 3600s
@@ -55,9 +71,15 @@ server null 127.0.0.1:{back_end} pool-purge-delay 3600s
 /// The prefixes, all of the same back end; anything else is answered 404 below.
 pub(super) fn routes(setup: &Setup) -> String {
     match setup.work {
-        Work::Routes(count) => {
+        Work::Routes(count) | Work::Changing(count) => {
             (0..count).map(|index| format!("{} up\n", route_prefix(index))).collect()
         }
+        Work::Hosts(count) => (0..count * PREFIXES_PER_HOST)
+            .map(|index| {
+                let host = host_name(index / PREFIXES_PER_HOST);
+                format!("{host}{} up\n", route_prefix(index % PREFIXES_PER_HOST))
+            })
+            .collect(),
         _ => String::new(),
     }
 }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::cpu;
@@ -26,6 +26,7 @@ mod ringway;
 /// How long a proxy may take from its start to its first connection, with the largest configuration.
 const START_TIME: Duration = Duration::from_secs(60);
 const STOP_TIME: Duration = Duration::from_secs(3);
+const HAPROXY: &str = "haproxy.cfg";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Peer {
@@ -47,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) admin: u16,
     pub(crate) back_end: u16,
     pub(crate) work: Work,
+    /// Clients' connections at a time.
+    pub(crate) connections: usize,
     /// Terminates TLS with the certificate in `dir`.
     pub(crate) tls: bool,
     /// A folder of its own, which exists.
@@ -102,12 +105,17 @@ impl Peer {
             Self::Ringway => {
                 // A folder of its own: this one is watched, and the log is in the other.
                 fs::create_dir_all(setup.dir.join("manifests"))?;
+                let connections = setup.connections.to_string();
                 let arguments = [
                     "run",
                     "--workers",
                     "1",
                     "--access-log",
                     "off",
+                    "--max-connections",
+                    &connections,
+                    "--max-listener-connections",
+                    &connections,
                     "--admin-addr",
                     &format!("127.0.0.1:{}", setup.admin),
                     "-f",
@@ -130,12 +138,17 @@ impl Peer {
                 (vec![("nginx.conf", text)], arguments.to_vec())
             }
             Self::Haproxy => {
-                let arguments = ["-db", "-f", &format!("{dir}/haproxy.cfg")].map(str::to_owned);
+                let mut arguments =
+                    ["-db", "-f", &format!("{dir}/{HAPROXY}")].map(str::to_owned).to_vec();
+                if matches!(setup.work, Work::Changing(_)) {
+                    // With a master process, which reloads.
+                    arguments.insert(0, "-W".to_owned());
+                }
                 let files = vec![
-                    ("haproxy.cfg", haproxy::configuration(setup)),
+                    (HAPROXY, haproxy::configuration(setup, 0)),
                     ("routes.map", haproxy::routes(setup)),
                 ];
-                (files, arguments.to_vec())
+                (files, arguments)
             }
             Self::Envoy => {
                 let arguments = [
@@ -165,7 +178,43 @@ impl Peer {
         for (name, text) in files {
             fs::write(setup.dir.join(name), text).with_context(|| format!("writing {name}"))?;
         }
+        if matches!(setup.work, Work::Changing(_)) {
+            let (name, text) = self.changing(setup, 0).context("cannot change")?;
+            let path = setup.dir.join(name);
+            fs::create_dir_all(path.parent().expect("it is in the folder"))?;
+            fs::write(path, text).with_context(|| format!("writing {name}"))?;
+        }
         Ok(arguments)
+    }
+
+    /// The file that changes with the number of the configuration, and what is in it.
+    fn changing(self, setup: &Setup, generation: usize) -> Option<(&'static str, String)> {
+        match self {
+            Self::Ringway => Some((ringway::CHANGING, ringway::changing(setup, generation))),
+            Self::Nginx | Self::NginxDebian => Some((nginx::CHANGING, nginx::changing(generation))),
+            Self::Haproxy => Some((HAPROXY, haproxy::configuration(setup, generation))),
+            Self::Envoy => Some((envoy::CHANGING, envoy::changing(setup, generation))),
+            Self::Relay => None,
+        }
+    }
+
+    /// Writes what [`Change::make`] puts in its place. nginx and HAProxy are told by a signal to look
+    /// at their files, Ringway and Envoy watch theirs.
+    pub(crate) fn prepare(
+        self,
+        setup: &Setup,
+        running: &Running,
+        generation: usize,
+    ) -> Result<Change> {
+        let (name, text) = self.changing(setup, generation).context("cannot change")?;
+        let from = setup.dir.join(format!("change-{generation}"));
+        fs::write(&from, text).context("writing a change")?;
+        let signal = match self {
+            Self::Nginx | Self::NginxDebian => Some(libc::SIGHUP),
+            Self::Haproxy => Some(libc::SIGUSR2),
+            Self::Ringway | Self::Envoy | Self::Relay => None,
+        };
+        Ok(Change { from, to: setup.dir.join(name), process: running.child.id(), signal })
     }
 
     /// Starts the proxy on one core and waits until it takes connections.
@@ -194,6 +243,27 @@ impl Peer {
             sleep(Duration::from_millis(10));
         }
         Ok(running)
+    }
+}
+
+/// A change of the configuration that only has to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    from: PathBuf,
+    to: PathBuf,
+    process: u32,
+    signal: Option<libc::c_int>,
+}
+
+impl Change {
+    pub(crate) fn make(&self) -> Result<()> {
+        fs::rename(&self.from, &self.to).context("renaming a changed file")?;
+        if let Some(signal) = self.signal {
+            // SAFETY: a plain system call.
+            let failed = unsafe { libc::kill(self.process as i32, signal) };
+            ensure!(failed == 0, "telling a proxy: {}", std::io::Error::last_os_error());
+        }
+        Ok(())
     }
 }
 

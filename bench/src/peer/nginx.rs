@@ -5,13 +5,15 @@
 use std::path::Path;
 
 use super::Setup;
-use crate::scenario::{Work, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
 use crate::tls;
 
 /// `stream` is the module that copies bytes, where it is not built in.
 pub(super) fn configuration(setup: &Setup, stream: Option<&Path>) -> String {
-    let Setup { listen, back_end, dir, .. } = setup;
+    let Setup { listen, back_end, dir, connections, .. } = setup;
     let dir = dir.display();
+    // A client's connection and one to the back end.
+    let connections = connections * 2 + 64;
     let module = stream.map(|path| format!("load_module {};\n", path.display()));
     let module = module.unwrap_or_default();
     let process = format!(
@@ -19,8 +21,8 @@ pub(super) fn configuration(setup: &Setup, stream: Option<&Path>) -> String {
 daemon off;
 pid {dir}/nginx.pid;
 error_log {dir}/error.log error;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 8192; use epoll; accept_mutex off; }}
+worker_rlimit_nofile {connections};
+events {{ worker_connections {connections}; use epoll; accept_mutex off; }}
 "
     );
     if setup.work == Work::Tunnel {
@@ -35,14 +37,33 @@ proxy_pass 127.0.0.1:{back_end};
 "
         );
     }
-    let locations = match setup.work {
+    let route = |index| format!("location {} {{ proxy_pass http://up; }}\n", route_prefix(index));
+    let locations: String = match setup.work {
         Work::Forward | Work::Tunnel => "location / { proxy_pass http://up; }\n".to_owned(),
         Work::WebSocket => format!("location / {{\nproxy_pass http://up;\n{UPGRADE}}}\n"),
         // With a path in proxy_pass nginx replaces the matched prefix by it.
         Work::Gateway => format!("location /api/ {{\nproxy_pass http://up/;\n{GATEWAY}}}\n"),
-        Work::Routes(count) => (0..count)
-            .map(|index| format!("location {} {{ proxy_pass http://up; }}\n", route_prefix(index)))
-            .collect(),
+        Work::Routes(count) => (0..count).map(route).collect(),
+        Work::Changing(count) => {
+            let routes: String = (0..count).map(route).collect();
+            format!("include {dir}/{CHANGING};\n{routes}")
+        }
+        Work::Hosts(_) => "return 404;\n".to_owned(),
+    };
+    let prefixes: String = (0..PREFIXES_PER_HOST).map(route).collect();
+    let host = |index| {
+        let name = host_name(index);
+        format!("server {{\nlisten 127.0.0.1:{listen};\nserver_name {name};\n{prefixes}}}\n")
+    };
+    let hosts: String = match setup.work {
+        Work::Hosts(count) => {
+            let hosts: String = (0..count).map(host).collect();
+            format!(
+                "server_names_hash_max_size {};\nserver_names_hash_bucket_size 128;\n{hosts}",
+                count * 8
+            )
+        }
+        _ => String::new(),
     };
     let (ssl, certificate) = match setup.tls {
         false => ("", String::new()),
@@ -74,19 +95,26 @@ keepalive_requests 1000000000;
 keepalive_time 24h;
 keepalive_timeout 3600;
 }}
-server {{
-listen 127.0.0.1:{listen}{ssl} backlog=4096;
-{certificate}proxy_http_version 1.1;
+proxy_http_version 1.1;
 proxy_set_header Connection \"\";
 proxy_set_header Host $host;
 proxy_buffer_size 16k;
 proxy_buffers 8 16k;
 proxy_busy_buffers_size 64k;
 proxy_max_temp_file_size 0;
-{locations}}}
-}}
+server {{
+listen 127.0.0.1:{listen}{ssl} default_server backlog=4096;
+{certificate}{locations}}}
+{hosts}}}
 "
     )
+}
+
+/// The file that changes with the number of the configuration; the others include it.
+pub(super) const CHANGING: &str = "probe.conf";
+
+pub(super) fn changing(generation: usize) -> String {
+    format!("location {PROBE} {{ proxy_pass http://up/g-{generation}/; }}\n")
 }
 
 const UPGRADE: &str = "proxy_set_header Upgrade $http_upgrade;

@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use super::Setup;
-use crate::scenario::{Work, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
 use crate::tls;
 
 /// # Errors
@@ -21,27 +21,55 @@ pub(super) fn manifests(setup: &Setup) -> Result<String> {
         object(&mut text, "TCPMapping", "all", &spec);
         return Ok(text);
     }
-    let mut host = "  hostname: \"*\"\n  requestPolicy: {insecure: {action: Route}}\n".to_owned();
+    let mut more = "";
     if setup.tls {
-        host.push_str("  tlsSecret: {name: bench}\n");
+        more = "  tlsSecret: {name: bench}\n";
         text.push_str("---\n");
         text.push_str(&secret(setup)?);
     }
-    object(&mut text, "Host", "bench", &host);
-    let mut mapping = |name: &str, prefix: &str, more: &str| {
-        let spec = format!(
-            "  hostname: \"*\"\n  prefix: {prefix}\n  service: 127.0.0.1:{back_end}\n{more}"
-        );
-        object(&mut text, "Mapping", name, &spec);
+    let mut host = |name: &str, hostname: &str| {
+        let insecure = "requestPolicy: {insecure: {action: Route}}";
+        let spec = format!("  hostname: \"{hostname}\"\n  {insecure}\n{more}");
+        object(&mut text, "Host", name, &spec);
     };
+    match setup.work {
+        Work::Hosts(count) => {
+            (0..count).for_each(|index| host(&format!("h-{index:04}"), &host_name(index)));
+        }
+        _ => host("bench", "*"),
+    }
+    let mut mapping =
+        |name: &str, prefix: &str, more: &str| route(&mut text, setup, name, "*", prefix, more);
     match setup.work {
         Work::Forward | Work::Tunnel => mapping("all", "/", AS_IT_IS),
         Work::WebSocket => mapping("all", "/", UPGRADE),
         Work::Gateway => mapping("api", "/api/", GATEWAY),
-        Work::Routes(count) => (0..count)
+        // The probe is in a file of its own.
+        Work::Routes(count) | Work::Changing(count) => (0..count)
             .for_each(|index| mapping(&format!("r-{index:05}"), &route_prefix(index), AS_IT_IS)),
+        Work::Hosts(count) => (0..count * PREFIXES_PER_HOST).for_each(|index| {
+            let name = format!("r-{index:05}");
+            let host = host_name(index / PREFIXES_PER_HOST);
+            let prefix = route_prefix(index % PREFIXES_PER_HOST);
+            route(&mut text, setup, &name, &host, &prefix, AS_IT_IS);
+        }),
     }
     Ok(text)
+}
+
+/// The file that changes with the number of the configuration.
+pub(super) const CHANGING: &str = "manifests/probe.yaml";
+
+pub(super) fn changing(setup: &Setup, generation: usize) -> String {
+    let mut text = String::new();
+    route(&mut text, setup, "probe", "*", PROBE, &format!("  rewrite: /g-{generation}/\n"));
+    text
+}
+
+fn route(text: &mut String, setup: &Setup, name: &str, host: &str, prefix: &str, more: &str) {
+    let service = format!("127.0.0.1:{}", setup.back_end);
+    let spec = format!("  hostname: \"{host}\"\n  prefix: {prefix}\n  service: {service}\n{more}");
+    object(text, "Mapping", name, &spec);
 }
 
 fn object(text: &mut String, kind: &str, name: &str, spec: &str) {

@@ -5,16 +5,31 @@ use serde_json::Value;
 use super::*;
 
 fn setup(work: Work) -> Setup {
-    Setup { listen: 1111, admin: 2222, back_end: 3333, work, tls: false, dir: "/d".into() }
+    Setup {
+        listen: 1111,
+        admin: 2222,
+        back_end: 3333,
+        work,
+        connections: 1_024,
+        tls: false,
+        dir: "/d".into(),
+    }
 }
 
 #[test]
 fn every_configuration_names_both_ends() {
-    for work in [Work::Forward, Work::Gateway, Work::Routes(3), Work::Tunnel, Work::WebSocket] {
+    for work in [
+        Work::Forward,
+        Work::Gateway,
+        Work::Routes(3),
+        Work::Hosts(3),
+        Work::Tunnel,
+        Work::WebSocket,
+    ] {
         let setup = setup(work);
         for text in [
             nginx::configuration(&setup, None),
-            haproxy::configuration(&setup),
+            haproxy::configuration(&setup, 0),
             envoy::configuration(&setup),
             ringway::manifests(&setup).unwrap(),
         ] {
@@ -47,4 +62,39 @@ fn peers_are_asked_for_what_they_can() {
     assert!(!Peer::Relay.can(Work::Forward, Wire::Tls));
     assert!(Peer::Relay.can(Work::Forward, Wire::Cleartext));
     assert!(Peer::Ringway.can(Work::Routes(1), Wire::Tls));
+}
+
+#[test]
+fn a_change_is_one_file_that_names_its_configuration() {
+    let setup = setup(Work::Changing(250));
+    for peer in [Peer::Ringway, Peer::Nginx, Peer::NginxDebian, Peer::Haproxy, Peer::Envoy] {
+        let (name, zero) = peer.changing(&setup, 0).unwrap();
+        let (same, seven) = peer.changing(&setup, 7).unwrap();
+        assert_eq!(name, same);
+        assert!(zero.contains("/g-0/"), "{zero}");
+        assert_eq!(zero.replace("/g-0/", "/g-7/").len(), seven.len());
+        assert!(seven.contains("/g-7/"), "{seven}");
+        assert!(!seven.contains("/g-0/"), "{seven}");
+    }
+    assert!(Peer::Relay.changing(&setup, 0).is_none());
+    assert!(nginx::configuration(&setup, None).contains("include /d/probe.conf;"));
+    assert!(envoy::configuration(&setup).contains("/d/routes/routes.json"));
+    assert_eq!(haproxy::routes(&setup).lines().count(), 250);
+    assert_eq!(ringway::manifests(&setup).unwrap().matches("kind: Mapping").count(), 250);
+}
+
+#[test]
+fn every_host_has_its_prefixes() {
+    let setup = setup(Work::Hosts(7));
+    let count = |text: &str, what: &str| text.matches(what).count();
+    let text = nginx::configuration(&setup, None);
+    assert_eq!(count(&text, "server_name h-"), 7);
+    assert_eq!(count(&text, "location /r-"), 70);
+    assert_eq!(haproxy::routes(&setup).lines().count(), 70);
+    assert!(haproxy::routes(&setup).contains("h-0006.bench.example/r-00009/ up"));
+    let text = ringway::manifests(&setup).unwrap();
+    assert_eq!((count(&text, "kind: Host"), count(&text, "kind: Mapping")), (7, 70));
+    let text = envoy::configuration(&setup);
+    assert_eq!(count(&text, "\"domains\":[\"h-"), 7);
+    assert_eq!(count(&text, "\"prefix\":\"/r-0000"), 70);
 }
