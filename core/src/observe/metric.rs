@@ -4,8 +4,8 @@
 //! A counter is an `AtomicU64` written by a relaxed load and store (a plain `mov`, no lock
 //! prefix) because only its worker writes it. Rows (one per cluster, route, listener) live in
 //! chunks that the writer allocates at first use, so that a slab of 2^20 rows costs nothing until
-//! it is used. Histograms are log-linear, 8 steps per octave of microseconds, allocated at the
-//! first hit.
+//! it is used. Histograms are log-linear, 8 steps per octave of microseconds; each allocates the
+//! octaves that it has seen values of.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -156,34 +156,70 @@ cells! {
     }
 }
 
-const CHUNK_ROWS: usize = 256;
-const CHUNKS: usize = SLOTS_MAX / CHUNK_ROWS;
-
-/// Rows of `cells` counters each, allocated by chunks.
+/// Something per slot, allocated by chunks at first use: the one writer allocates, anybody reads.
 #[derive(Debug)]
-struct Rows {
-    cells: usize,
-    chunks: Box<[OnceLock<Box<[AtomicU64]>>]>,
+struct BySlot<T>([OnceLock<Box<Group<T>>>; CHUNKS]);
+
+type Group<T> = [OnceLock<Chunk<T>>; CHUNKS];
+type Chunk<T> = Box<[T; CHUNK_ROWS]>;
+
+const CHUNK_ROWS: usize = 256;
+/// Chunks of a group, and groups.
+const CHUNKS: usize = 64;
+
+const _: () = assert!(CHUNKS * CHUNKS * CHUNK_ROWS == SLOTS_MAX);
+
+impl<T> Default for BySlot<T> {
+    fn default() -> Self {
+        Self([const { OnceLock::new() }; CHUNKS])
+    }
 }
 
-impl Rows {
-    fn new(cells: usize) -> Self {
-        Self { cells, chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect() }
+impl<T: Default> BySlot<T> {
+    /// What the slot has, allocated if need be: for the writer.
+    fn at(&self, slot: usize) -> &T {
+        let chunk = slot / CHUNK_ROWS;
+        let group =
+            self.0[chunk / CHUNKS].get_or_init(|| Box::new([const { OnceLock::new() }; CHUNKS]));
+        let chunk = group[chunk % CHUNKS].get_or_init(|| {
+            let rows: Box<[T]> = (0..CHUNK_ROWS).map(|_| T::default()).collect();
+            rows.try_into().unwrap_or_else(|_| unreachable!("as many as were made"))
+        });
+        &chunk[slot % CHUNK_ROWS]
+    }
+}
+
+impl<T> BySlot<T> {
+    /// What the slot has, if its chunk is there: for readers.
+    fn read(&self, slot: usize) -> Option<&T> {
+        let chunk = slot / CHUNK_ROWS;
+        let chunk = self.0[chunk / CHUNKS].get()?[chunk % CHUNKS].get()?;
+        Some(&chunk[slot % CHUNK_ROWS])
+    }
+}
+
+/// Counters by slot, so many each.
+type Rows<const CELLS: usize> = BySlot<Row<CELLS>>;
+
+#[derive(Debug)]
+struct Row<const CELLS: usize>([AtomicU64; CELLS]);
+
+impl<const CELLS: usize> Default for Row<CELLS> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; CELLS])
+    }
+}
+
+/// Made at the first hit of its slot.
+type OnHit<T> = BySlot<OnceLock<Box<T>>>;
+
+impl<T: Default> OnHit<T> {
+    fn hit(&self, slot: usize) -> &T {
+        self.at(slot).get_or_init(Box::default)
     }
 
-    /// The counter, allocated if need be: for the writer.
-    fn cell(&self, row: usize, cell: usize) -> &AtomicU64 {
-        let chunk = self.chunks[row / CHUNK_ROWS]
-            .get_or_init(|| (0..CHUNK_ROWS * self.cells).map(|_| AtomicU64::new(0)).collect());
-        &chunk[(row % CHUNK_ROWS) * self.cells + cell]
-    }
-
-    /// The counter's value, 0 if it was never written: for readers.
-    fn read(&self, row: usize, cell: usize) -> u64 {
-        match self.chunks[row / CHUNK_ROWS].get() {
-            Some(chunk) => chunk[(row % CHUNK_ROWS) * self.cells + cell].load(Relaxed),
-            None => 0,
-        }
+    fn read_hit(&self, slot: usize) -> Option<&T> {
+        self.read(slot)?.get().map(|value| &**value)
     }
 }
 
@@ -195,20 +231,14 @@ fn add(cell: &AtomicU64, n: u64) {
 /// Buckets of a [`Histogram`]: 8 steps per octave from 1 µs to about 70 minutes.
 pub const HISTOGRAM_BUCKETS: usize = 8 * 30;
 
-/// Log-linear histogram of microseconds, one writer.
-#[derive(Debug)]
-pub struct Histogram {
-    buckets: Box<[AtomicU64; HISTOGRAM_BUCKETS]>,
-    sum_us: AtomicU64,
-}
+/// Buckets that are allocated together: most routes answer within three octaves or six.
+const GROUP_BUCKETS: usize = 8 * 3;
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Self {
-            buckets: Box::new([const { AtomicU64::new(0) }; HISTOGRAM_BUCKETS]),
-            sum_us: AtomicU64::new(0),
-        }
-    }
+/// Log-linear histogram of microseconds, one writer.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    groups: [OnceLock<Box<[AtomicU64; GROUP_BUCKETS]>>; HISTOGRAM_BUCKETS / GROUP_BUCKETS],
+    sum_us: AtomicU64,
 }
 
 impl Histogram {
@@ -239,12 +269,19 @@ impl Histogram {
     }
 
     pub fn record(&self, us: u64) {
-        add(&self.buckets[Self::bucket(us)], 1);
+        let bucket = Self::bucket(us);
+        let group = self.groups[bucket / GROUP_BUCKETS]
+            .get_or_init(|| Box::new([const { AtomicU64::new(0) }; GROUP_BUCKETS]));
+        add(&group[bucket % GROUP_BUCKETS], 1);
         add(&self.sum_us, us);
     }
 
+    /// How many values each bucket has.
     pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
-        self.buckets.iter().map(|b| b.load(Relaxed))
+        (0..HISTOGRAM_BUCKETS).map(|bucket| {
+            let group = self.groups[bucket / GROUP_BUCKETS].get();
+            group.map_or(0, |group| group[bucket % GROUP_BUCKETS].load(Relaxed))
+        })
     }
 
     pub fn sum_us(&self) -> u64 {
@@ -252,51 +289,33 @@ impl Histogram {
     }
 }
 
-/// Values by slot, allocated at the first hit.
-#[derive(Debug)]
-struct BySlot<T> {
-    chunks: Box<[OnceLock<SlotChunk<T>>]>,
-}
-
-type SlotChunk<T> = Box<[OnceLock<T>]>;
-
-impl<T: Default> BySlot<T> {
-    fn new() -> Self {
-        Self { chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect() }
-    }
-
-    fn at(&self, row: usize) -> &T {
-        let chunk = self.chunks[row / CHUNK_ROWS]
-            .get_or_init(|| (0..CHUNK_ROWS).map(|_| OnceLock::new()).collect());
-        chunk[row % CHUNK_ROWS].get_or_init(T::default)
-    }
-
-    fn read(&self, row: usize) -> Option<&T> {
-        self.chunks[row / CHUNK_ROWS].get().and_then(|chunk| chunk[row % CHUNK_ROWS].get())
-    }
-}
-
 /// Answers of one cluster by status, in the order in which statuses were first seen; one writer.
+/// Each entry is a status, in its lowest ten bits, and above it how often it came.
 #[derive(Debug, Default)]
-pub struct Statuses([(AtomicU64, AtomicU64); STATUSES_MAX]);
+pub struct Statuses([AtomicU64; STATUSES_MAX]);
+
+/// A status is below 1000: RFC 9110 §15.
+const STATUS_BITS: u32 = 10;
 
 impl Statuses {
     /// Counts an answer; one more status than there is room for is not counted.
     pub fn count(&self, status: u16) {
-        for (known, count) in &self.0 {
-            match known.load(Relaxed) {
-                0 => known.store(status.into(), Relaxed),
-                other if other != u64::from(status) => continue,
+        let status = u64::from(status) & ((1 << STATUS_BITS) - 1);
+        for entry in &self.0 {
+            match entry.load(Relaxed) {
+                0 => return entry.store(status | 1 << STATUS_BITS, Relaxed),
+                known if known & ((1 << STATUS_BITS) - 1) == status => {
+                    return add(entry, 1 << STATUS_BITS);
+                }
                 _ => {}
             }
-            return add(count, 1);
         }
     }
 
     /// Statuses and how often they came.
     pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        let counts = self.0.iter().map(|(known, n)| (known.load(Relaxed) as u16, n.load(Relaxed)));
-        counts.take_while(|(status, _)| *status != 0)
+        let entries = self.0.iter().map(|entry| entry.load(Relaxed)).take_while(|e| *e != 0);
+        entries.map(|e| ((e & ((1 << STATUS_BITS) - 1)) as u16, e >> STATUS_BITS))
     }
 }
 
@@ -304,28 +323,28 @@ impl Statuses {
 #[derive(Debug)]
 pub struct Slab {
     worker: [AtomicU64; WorkerCell::COUNT],
-    listeners: Rows,
-    clusters: Rows,
-    routes: Rows,
+    listeners: Rows<{ ListenerCell::COUNT }>,
+    clusters: Rows<{ ClusterCell::COUNT }>,
+    routes: Rows<{ RouteCell::COUNT }>,
     /// Whole requests, from the first byte of the head to the last byte of the answer.
-    route_time: BySlot<Histogram>,
+    route_time: OnHit<Histogram>,
     /// From the request written to the upstream's answer complete.
-    cluster_time: BySlot<Histogram>,
-    listener_time: BySlot<Histogram>,
-    cluster_statuses: BySlot<Box<Statuses>>,
+    cluster_time: OnHit<Histogram>,
+    listener_time: OnHit<Histogram>,
+    cluster_statuses: OnHit<Statuses>,
 }
 
 impl Default for Slab {
     fn default() -> Self {
         Self {
             worker: [const { AtomicU64::new(0) }; WorkerCell::COUNT],
-            listeners: Rows::new(ListenerCell::COUNT),
-            clusters: Rows::new(ClusterCell::COUNT),
-            routes: Rows::new(RouteCell::COUNT),
-            route_time: BySlot::new(),
-            cluster_time: BySlot::new(),
-            listener_time: BySlot::new(),
-            cluster_statuses: BySlot::new(),
+            listeners: Rows::default(),
+            clusters: Rows::default(),
+            routes: Rows::default(),
+            route_time: OnHit::default(),
+            cluster_time: OnHit::default(),
+            listener_time: OnHit::default(),
+            cluster_statuses: OnHit::default(),
         }
     }
 }
@@ -333,15 +352,16 @@ impl Default for Slab {
 macro_rules! family {
     ($slot:ty, $cell:ty, $rows:ident, $add:ident, $sub:ident, $read:ident) => {
         pub fn $add(&self, slot: $slot, cell: $cell, n: u64) {
-            add(self.$rows.cell(slot.index(), cell as usize), n);
+            add(&self.$rows.at(slot.index()).0[cell as usize], n);
         }
 
         pub fn $sub(&self, slot: $slot, cell: $cell, n: u64) {
-            add(self.$rows.cell(slot.index(), cell as usize), n.wrapping_neg());
+            add(&self.$rows.at(slot.index()).0[cell as usize], n.wrapping_neg());
         }
 
         pub fn $read(&self, slot: $slot, cell: $cell) -> u64 {
-            self.$rows.read(slot.index(), cell as usize)
+            let row = self.$rows.read(slot.index());
+            row.map_or(0, |row| row.0[cell as usize].load(Relaxed))
         }
     };
 }
@@ -364,34 +384,34 @@ impl Slab {
     }
 
     pub fn route_time(&self, slot: RouteSlot) -> &Histogram {
-        self.route_time.at(slot.index())
+        self.route_time.hit(slot.index())
     }
 
     pub fn cluster_time(&self, slot: ClusterSlot) -> &Histogram {
-        self.cluster_time.at(slot.index())
+        self.cluster_time.hit(slot.index())
     }
 
     pub fn listener_time(&self, slot: ListenerSlot) -> &Histogram {
-        self.listener_time.at(slot.index())
+        self.listener_time.hit(slot.index())
     }
 
     pub fn cluster_statuses(&self, slot: ClusterSlot) -> &Statuses {
-        self.cluster_statuses.at(slot.index())
+        self.cluster_statuses.hit(slot.index())
     }
 
     pub fn read_cluster_statuses(&self, slot: ClusterSlot) -> Option<&Statuses> {
-        self.cluster_statuses.read(slot.index()).map(|statuses| &**statuses)
+        self.cluster_statuses.read_hit(slot.index())
     }
 
     pub fn read_route_time(&self, slot: RouteSlot) -> Option<&Histogram> {
-        self.route_time.read(slot.index())
+        self.route_time.read_hit(slot.index())
     }
 
     pub fn read_cluster_time(&self, slot: ClusterSlot) -> Option<&Histogram> {
-        self.cluster_time.read(slot.index())
+        self.cluster_time.read_hit(slot.index())
     }
 
     pub fn read_listener_time(&self, slot: ListenerSlot) -> Option<&Histogram> {
-        self.listener_time.read(slot.index())
+        self.listener_time.read_hit(slot.index())
     }
 }
