@@ -1,5 +1,5 @@
 # Names for commands; each target says what it runs.
-.PHONY: demo test bench fuzz
+.PHONY: demo test bench criterion fuzz
 
 # The gateway with sample back ends and manifests: proxy on :8080, admin on :8877.
 demo:
@@ -14,6 +14,11 @@ test:
 bench:
 	cargo build --release -p ringway-proxy -p ringway-bench
 	cargo run --release -p ringway-bench -- compare
+
+# What single parts cost; the medians go to bench/results/criterion.md.
+criterion:
+	CRITERION_TABLE=$(CURDIR)/bench/results/criterion.md \
+		cargo bench -p ringway-bench --bench criterion --features monoio-http
 
 # Coverage-guided fuzzing of one target: make fuzz TARGET=request_head SECONDS=60
 TARGET ?= request_head

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is measured: requests as clients send them, and manifests of the shapes that tables have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringway_core::crd::{File, Options, Parsed};
+use ringway_core::name::Generation;
+use ringway_core::resolve::{Memo, resolve};
+use ringway_core::snapshot::{Settings, Snapshot};
+use ringway_core::table::{self, Slots, Table, compile};
+use ringway_core::wire::h1::parse::{self, Limits};
+use ringway_core::wire::{Head, HeadView};
+
+/// What a browser sends beside its request line and Host, 0.9 KB with them.
+const BROWSER: &str = "connection: keep-alive\r\n\
+sec-ch-ua: \"Chromium\";v=\"142\", \"Not_A Brand\";v=\"99\"\r\n\
+sec-ch-ua-mobile: ?0\r\n\
+sec-ch-ua-platform: \"Linux\"\r\n\
+upgrade-insecure-requests: 1\r\n\
+user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
+accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+sec-fetch-site: same-origin\r\n\
+sec-fetch-mode: navigate\r\n\
+sec-fetch-dest: document\r\n\
+referer: http://bench.example/catalog/items?page=3&sort=price\r\n\
+accept-encoding: gzip, deflate, br, zstd\r\n\
+accept-language: en-GB,en;q=0.9,de;q=0.8\r\n\
+cookie: session=3f1c9a7e5b2d4860a1c3e5f7092b4d6e; theme=dark; consent=analytics.0-marketing.0-necessary.1; \
+cart=eyJpdGVtcyI6W3siaWQiOjE3LCJxIjoyfV19; _ga=GA1.1.1184739205.1763900000; csrf=Zk3vQe7PpW1sT9xYb2Lr\r\n";
+
+/// The least that HTTP/1.1 allows.
+pub(crate) fn minimal() -> Vec<u8> {
+    b"GET / HTTP/1.1\r\nhost: bench.example\r\n\r\n".to_vec()
+}
+
+pub(crate) fn browser(host: &str, path: &str, more: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{BROWSER}{more}\r\n").into_bytes()
+}
+
+/// 64 header lines.
+pub(crate) fn many_headers() -> Vec<u8> {
+    let lines: String =
+        (0..63).map(|i| format!("x-header-{i}: the value of header {i}\r\n")).collect();
+    format!("GET /api/ HTTP/1.1\r\nhost: bench.example\r\n{lines}\r\n").into_bytes()
+}
+
+/// A parsed request.
+pub(crate) struct Request {
+    block: Vec<u8>,
+    head: Head,
+    authority: String,
+    path: String,
+}
+
+impl Request {
+    pub(crate) fn new(authority: &str, path: &str, more: &str) -> Self {
+        let block = browser(authority, path, more);
+        let mut head = Head::default();
+        parse::request(&block, &mut head, &Limits::default(), &mut 0).unwrap();
+        Self { block, head, authority: authority.into(), path: path.into() }
+    }
+
+    pub(crate) fn view(&self) -> HeadView<'_> {
+        HeadView::new(&self.head, &self.block)
+    }
+
+    pub(crate) fn request(&self) -> table::Request<'_> {
+        table::Request {
+            head: self.view(),
+            authority: self.authority.as_bytes(),
+            path: self.path.as_bytes(),
+            query: None,
+            secure: false,
+        }
+    }
+}
+
+const LISTENER: &str = "---\napiVersion: getambassador.io/v3alpha1\nkind: Listener\n\
+metadata: {name: l, namespace: default}\nspec:\n  port: 8080\n  protocol: HTTP\n  securityModel: XFP\n  \
+hostBinding: {namespace: {from: ALL}}\n";
+
+pub(crate) fn host(name: &str, hostname: &str) -> String {
+    format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: Host\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec:\n  hostname: \"{hostname}\"\n  requestPolicy: {{insecure: {{action: Route}}}}\n"
+    )
+}
+
+pub(crate) fn mapping(name: &str, hostname: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec:\n  hostname: \"{hostname}\"\n{spec}"
+    )
+}
+
+/// A Mapping of a prefix of its own, to a service of its own.
+pub(crate) fn plain(i: usize, timeout_ms: usize) -> String {
+    let spec = format!(
+        "  prefix: /r-{i:05}/\n  service: svc-{i:05}:8080\n  rewrite: \"\"\n  timeout_ms: {timeout_ms}\n"
+    );
+    mapping(&format!("r-{i:05}"), "*", &spec)
+}
+
+/// What so many of them are on one `*` host.
+pub(crate) fn plains(count: usize) -> String {
+    host("h", "*") + &(0..count).map(|i| plain(i, 3000)).collect::<String>()
+}
+
+/// What manifests say, and a Listener with them.
+pub(crate) fn snapshot(text: &str) -> Snapshot {
+    let mut snapshot = Snapshot::new(Settings::default());
+    insert(&mut snapshot, LISTENER);
+    insert(&mut snapshot, text);
+    snapshot
+}
+
+/// Adds or replaces the objects of a text.
+pub(crate) fn insert(snapshot: &mut Snapshot, text: &str) {
+    let options = Options { namespace: "default".into(), environment: BTreeMap::new() };
+    for found in File::parse("sample.yaml", text, &options, None).found() {
+        let Parsed::Object { object, problems } = found else { panic!("{found:?}") };
+        assert!(problems.is_empty(), "{problems:?}");
+        snapshot.insert(Arc::clone(object));
+    }
+}
+
+pub(crate) fn table(text: &str) -> Table {
+    let (ir, problems) = resolve(&snapshot(text), &mut Memo::default());
+    assert!(problems.is_empty(), "{problems:?}");
+    compile(&ir, Generation(1), &mut Slots::new(), None).unwrap()
+}
