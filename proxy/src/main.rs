@@ -17,6 +17,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // A huge page, or a folio of 64 KiB, is resident as a whole, and a worker touches little of
+    // each. First, since what is touched before stays; the allocator is built not to ask for them
+    // either. A kernel that has none has none to refuse.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let outcome = match Args::parse().verb {
         Verb::Run(run) => cli::run::run(run),
         Verb::Demo(demo) => cli::demo::demo(demo),

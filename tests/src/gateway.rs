@@ -244,10 +244,15 @@ impl Gateway {
 
     /// Resident memory in bytes.
     pub fn rss(&self) -> Result<u64> {
+        self.memory("VmRSS")
+    }
+
+    /// Bytes of memory as a line of the process's status has them: `VmRSS`, `RssAnon`, `RssFile`.
+    pub fn memory(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("no VmRSS")?;
-        let kib = line.split_whitespace().nth(1).context("no VmRSS value")?;
-        Ok(kib.parse::<u64>()? * 1024)
+        let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|l| l.split_whitespace().next());
+        Ok(kib.with_context(|| format!("no {name}"))?.parse::<u64>()? * 1024)
     }
 
     /// Processor time used so far.
