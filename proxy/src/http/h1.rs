@@ -12,8 +12,8 @@
 //!
 //! An exchange may also end in a tunnel, and the tunnel in the end of the connection.
 //!
-//! At rest a connection holds no buffer: it waits to become readable. A burst keeps its buffers
-//! from the first byte until the connection was quiet for [`REST`].
+//! Between requests a connection holds no buffer: it waits to become readable. A burst keeps what
+//! else serving takes until the connection was quiet for [`REST`].
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::worker::{ListenerState, Worker};
 
-/// A connection quiet for this long gives its buffers back.
+/// A connection quiet for this long gives back what serving a request takes.
 const REST: Duration = Duration::from_millis(1000);
 
 /// What is read and thrown away after a closing answer, so that the client can read it: closing a
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
 
 async fn burst(cx: &Connection<'_>, stream: &mut Stream, idle: &Cell<bool>) -> After {
     let buffers = &cx.worker.buffers;
-    let mut buffer = buffers.take();
+    let mut buffer = Vec::new();
     let mut head = Head::default();
     let mut scratch = Scratch::default();
     let after = loop {
@@ -95,6 +95,7 @@ async fn burst(cx: &Connection<'_>, stream: &mut Stream, idle: &Cell<bool>) -> A
         };
         let outcome =
             exchange::exchange(cx, stream, &buffer, &mut head, &mut scratch, started).await;
+        buffers.put(std::mem::take(&mut scratch.received.block));
         if let Some(upgraded) = outcome.upgraded {
             stream.reader.unread(&buffer[outcome.consumed..]);
             break After::Tunnel(upgraded);
@@ -114,9 +115,6 @@ async fn burst(cx: &Connection<'_>, stream: &mut Stream, idle: &Cell<bool>) -> A
         }
     };
     buffers.put(buffer);
-    if scratch.received.block.capacity() > 0 {
-        buffers.put(scratch.received.block);
-    }
     after
 }
 
@@ -168,11 +166,14 @@ async fn receive_head(
             }
         } else {
             idle.set(true);
+            // Whoever is at work uses it meanwhile, while it is in the cache.
+            worker.buffers.put(buffer);
             let now = worker.timers.now();
             worker.timers.arm(&stream.timer, now, REST, Direction::Wake);
             if !stream.readable().await {
-                return (Received::Rest, buffer);
+                return (Received::Rest, Vec::new());
             }
+            buffer = worker.buffers.take();
         }
         let result;
         (result, buffer) = stream.reader.recv(buffer).await;

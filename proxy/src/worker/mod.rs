@@ -568,9 +568,10 @@ impl Worker {
                 }
                 // Some may have come to rest.
                 self.wake_paused();
+                self.buffers.trim();
                 if self.pressure.get() != Pressure::None {
                     self.make_room(Want::Memory);
-                    self.buffers.trim();
+                    self.buffers.clear();
                 }
             }
         }
