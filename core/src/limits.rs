@@ -71,6 +71,8 @@ pub const ACCEPT_BATCH_MAX: usize = 64;
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest such pause.
 pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A listening socket that ends waits this long for handshakes that it has begun.
+pub const ACCEPT_SETTLE_TIME: Duration = Duration::from_millis(100);
 /// Clients' connections of a process whatever its descriptors allow.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
 /// Descriptors that are not for connections: listening sockets, files, the admin port.

@@ -22,6 +22,7 @@ mod handover;
 mod limits;
 mod observe;
 mod outside;
+mod queue;
 mod reload;
 mod shadow;
 mod stream;

@@ -49,6 +49,8 @@ impl Backend {
     /// One at a given address: one that comes back.
     pub fn start_at(address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address)?;
+        // SAFETY: raises the backlog of a descriptor that we own: thousands may come at once.
+        unsafe { libc::listen(listener.as_raw_fd(), 4096) };
         listener.set_nonblocking(true)?;
         let kept = listener.try_clone()?;
         let address = listener.local_addr()?;

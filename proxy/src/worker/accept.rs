@@ -15,21 +15,27 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
+use monoio::time::sleep;
 use ringway_core::limits::{
-    ACCEPT_BACKOFF, ACCEPT_BACKOFF_MAX, ACCEPT_BATCH_MAX, LISTEN_BACKLOG_MAX,
+    ACCEPT_BACKOFF, ACCEPT_BACKOFF_MAX, ACCEPT_BATCH_MAX, ACCEPT_SETTLE_TIME, LISTEN_BACKLOG_MAX,
 };
 use ringway_core::observe::metric::WorkerCell;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{SockFilter, SockRef};
 
 use super::{ListenerState, Worker, connected};
 use crate::net::socket::{Direction, shutdown};
 
 /// Others get their turn between two batches.
 const BATCH_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a queue holds at most: Linux takes one more than the backlog. As many again may complete
+/// while they are taken.
+const QUEUED_MAX: usize = 2 * (LISTEN_BACKLOG_MAX as usize + 1);
 
 /// One listening socket of a worker. A worker may have several for one address.
 pub(super) struct Socket {
@@ -96,18 +102,40 @@ impl Socket {
                 }
             }
         }
-        // Handshakes that the kernel has completed for us would be reset by closing.
-        for _ in 0..LISTEN_BACKLOG_MAX {
-            match self.accept(&worker) {
+        self.finish(&worker).await;
+    }
+
+    /// Takes what the kernel has completed, or is completing, for us: closing would reset it.
+    async fn finish(&self, worker: &Rc<Worker>) {
+        let (own, shares) = (self.own.get(), worker.options.share_ports);
+        let begun = Instant::now();
+        // What is beside ours on a shared port gets new connections sooner if ours is gone sooner.
+        let mut settles = own && !shares && end_handshakes(&self.socket).is_ok();
+        let mut taken = 0;
+        while taken < QUEUED_MAX {
+            match self.accept(worker) {
                 Ok(Some((stream, peer))) => {
-                    connected(&worker, &self.listener.borrow(), stream, peer);
+                    connected(worker, &self.listener.borrow(), stream, peer);
+                    taken += 1;
+                    if taken % ACCEPT_BATCH_MAX == 0 {
+                        sleep(BATCH_PAUSE).await;
+                    }
+                }
+                Ok(None) if settles => {
+                    settles = false;
+                    sleep(ACCEPT_SETTLE_TIME).await;
                 }
                 Ok(None) => break,
                 Err(error) if is_peers(&error) => {}
+                // Connections that end leave descriptors to others.
+                Err(_) if own && begun.elapsed() < worker.options.drain_time => {
+                    worker.slab.worker_add(WorkerCell::AcceptErrors, 1);
+                    sleep(ACCEPT_BACKOFF).await;
+                }
                 Err(_) => break,
             }
         }
-        if self.own.get() {
+        if own {
             // The ring closes descriptors in its own time; nothing may be queued until then.
             shutdown(self.socket.as_raw_fd(), Direction::Both);
         }
@@ -156,7 +184,7 @@ impl Socket {
     }
 
     async fn pause(&self, time: Duration) {
-        let mut sleep = pin!(monoio::time::sleep(time));
+        let mut sleep = pin!(sleep(time));
         poll_fn(|cx| {
             if self.stopped.get() {
                 return Poll::Ready(());
@@ -195,6 +223,19 @@ impl Socket {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// From now on the kernel begins no handshake on this socket, and completes those that it began: a
+/// SYN is dropped, and the client's next one finds the port closed. A filter sees a segment from its
+/// TCP header on (RFC 9293 §3.1: the flags are byte 13, SYN is 2).
+fn end_handshakes(socket: &TcpListener) -> io::Result<()> {
+    let [load_byte, jump_if_set, ret] = [0x30, 0x45, 0x06];
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(load_byte, 0, 0, 13),
+        SockFilter::new(jump_if_set, 0, 1, 2),
+        SockFilter::new(ret, 0, 0, 0),
+        SockFilter::new(ret, 0, 0, u32::MAX),
+    ])
 }
 
 fn stream(fd: OwnedFd) -> io::Result<TcpStream> {
