@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All input objects at one instant, with the gateway's own settings. Plain data: a copy shares
-//! everything, the next change to it copies the index and no object.
+//! everything, and so does all but a small part of it after a change.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,11 +10,15 @@ use crate::crd::{Meta, Object};
 use crate::name::{Kind, Ref};
 use crate::tls::Pem;
 
+mod objects;
+
+use objects::Objects;
+
 /// What there is to serve.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub settings: Arc<Settings>,
-    objects: Arc<BTreeMap<Ref, Arc<Object>>>,
+    objects: Objects,
     /// Written, but refused, and no earlier version of them serves. A guard among them has to fail
     /// closed.
     refused: Arc<BTreeMap<Ref, Arc<Meta>>>,
@@ -79,25 +83,23 @@ impl Snapshot {
 
     /// Adds an object, or replaces the one of that name.
     pub fn insert(&mut self, object: Arc<Object>) {
-        let name = object.meta.object.clone();
-        if self.refused.contains_key(&name) {
-            Arc::make_mut(&mut self.refused).remove(&name);
+        let name = &object.meta.object;
+        if self.refused.contains_key(name) {
+            Arc::make_mut(&mut self.refused).remove(name);
         }
-        Arc::make_mut(&mut self.objects).insert(name, object);
+        self.objects.insert(object);
     }
 
     /// Notes an object that was refused. An earlier version of it stays.
     pub fn refuse(&mut self, meta: Arc<Meta>) {
-        if !self.objects.contains_key(&meta.object) {
+        if self.objects.get(&meta.object).is_none() {
             Arc::make_mut(&mut self.refused).insert(meta.object.clone(), meta);
         }
     }
 
     /// Removes an object, refused or not.
     pub fn remove(&mut self, name: &Ref) {
-        if self.objects.contains_key(name) {
-            Arc::make_mut(&mut self.objects).remove(name);
-        }
+        self.objects.remove(name);
         if self.refused.contains_key(name) {
             Arc::make_mut(&mut self.refused).remove(name);
         }
@@ -109,13 +111,13 @@ impl Snapshot {
 
     /// All objects, by kind, namespace, name.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
-        self.objects.values()
+        self.objects.iter()
     }
 
     /// The objects of one kind, by namespace and name.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
         let first = Ref::new(kind, "", "");
-        self.objects.range(first..).take_while(move |(name, _)| name.kind == kind).map(|(_, o)| o)
+        self.objects.from(&first).take_while(move |object| object.meta.object.kind == kind)
     }
 
     /// Refused objects of one kind of which nothing serves.
@@ -145,7 +147,7 @@ impl Snapshot {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
+        self.objects.len() == 0
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn start_with(
     let cluster: Arc<str> = "backend".into();
     let route = ir::Route {
         object: Ref::new(Kind::Mapping, "default", "all"),
-        action: ir::Action::Forward(ir::Forward {
+        action: ir::Action::Forward(Arc::new(ir::Forward {
             cluster: cluster.clone(),
             path: PathRewrite::Keep,
             host: HostRewrite::Keep,
@@ -65,7 +65,7 @@ pub(crate) fn start_with(
             upgrades: Vec::new(),
             hash: None,
             shadow: None,
-        }),
+        })),
         refusal: None,
         always: false,
         unguarded: false,
@@ -73,14 +73,14 @@ pub(crate) fn start_with(
         response_headers: HeaderEdits::default(),
     };
     let group = ir::Group {
-        matcher: ir::Matcher {
+        matcher: Arc::new(ir::Matcher {
             path: ir::PathMatch::Prefix { text: "/".into(), case_sensitive: true },
             authority: None,
             method: None,
             headers: Vec::new(),
             query: Vec::new(),
-        },
-        rank: ir::EmissaryRank::default(),
+        }),
+        rank: Arc::default(),
         members: vec![ir::Member { from: 0, to: 100, route: Arc::new(route) }],
     };
     let host = ir::VirtualHost {

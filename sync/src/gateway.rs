@@ -413,14 +413,14 @@ impl Work {
             self.store.remove_file(path);
         }
         for path in &scan.changed {
-            if let Some(text) = self.folder.text(path) {
-                self.store.set_file(path, text);
+            if let Some(text) = self.folder.take_text(path) {
+                self.store.set_file(path, &text);
             }
         }
         self.named.read_for(&mut self.store);
         let fetch_time = since.elapsed();
         let oldest = self.state.progress.oldest();
-        let built = self.builder.build(self.store.snapshot(), &self.store.with_errors(), oldest);
+        let built = self.builder.build(self.store.snapshot(), self.store.with_errors(), oldest);
         let changes = self.store.take_changes();
         match built {
             Ok(built) => {
@@ -461,7 +461,7 @@ impl Work {
     fn report(&mut self, built: Built, fetch_time: Duration, has_changes: bool) {
         let before = self.state.report();
         let diagnostics = self.diagnostics(&built.problems);
-        let refused: BTreeSet<Ref> = self.store.refused().cloned().collect();
+        let refused = self.store.refused().clone();
         let holds_back = !built.outdated.is_empty()
             || self.store.kept_files().next().is_some()
             || !refused.is_empty();
@@ -533,7 +533,8 @@ impl Work {
         }
         let mut what: Vec<String> =
             self.store.kept_files().map(|path| path.display().to_string()).collect();
-        let refused = self.store.refused().filter(|r| self.store.snapshot().object(r).is_some());
+        let refused =
+            self.store.refused().iter().filter(|r| self.store.snapshot().object(r).is_some());
         what.extend(refused.map(ToString::to_string));
         what.extend(self.builder.outdated().map(ToString::to_string));
         if what.is_empty() {
@@ -627,13 +628,13 @@ pub fn load(
         .with_context(|| format!("reading {}", folder.root().display()))?;
     let mut store = Store::new(settings, environment);
     for path in &scan.changed {
-        if let Some(text) = folder.text(path) {
-            store.set_file(path, text);
+        if let Some(text) = folder.take_text(path) {
+            store.set_file(path, &text);
         }
     }
     NamedFiles::default().read_for(&mut store);
     let mut builder = Builder::default();
-    let built = builder.build(store.snapshot(), &store.with_errors(), Generation(0))?;
+    let built = builder.build(store.snapshot(), store.with_errors(), Generation(0))?;
     let mut diagnostics = store.diagnostics(&built.problems);
     for (path, error) in folder.faults() {
         let message = format!("cannot be read: {error}");

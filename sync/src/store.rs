@@ -25,6 +25,10 @@ pub struct Store {
     claims: HashMap<Ref, Vec<Claim>>,
     /// Objects that are written more than once.
     disputed: BTreeSet<Ref>,
+    /// Objects in the snapshot of which a part could not be read.
+    doubtful: HashSet<Ref>,
+    /// Objects that are refused as they are written now.
+    refused: BTreeSet<Ref>,
     snapshot: Snapshot,
     changes: BTreeMap<Ref, Change>,
 }
@@ -45,7 +49,7 @@ struct Claim {
 
 enum Written {
     Object { object: Arc<Object>, has_errors: bool },
-    Refused { meta: Arc<Meta>, origin: Origin },
+    Refused { meta: Arc<Meta>, origin: Box<Origin> },
 }
 
 impl Claim {
@@ -74,6 +78,8 @@ impl Store {
             files: BTreeMap::new(),
             claims: HashMap::new(),
             disputed: BTreeSet::new(),
+            doubtful: HashSet::new(),
+            refused: BTreeSet::new(),
             snapshot: Snapshot::new(settings),
             changes: BTreeMap::new(),
         }
@@ -121,7 +127,9 @@ impl Store {
                 continue;
             }
             let claim = Claim { place: (Arc::clone(&file), position), written: written() };
-            self.claims.entry(name.clone()).or_default().push(claim);
+            // As a rule there is one.
+            let claims = || Vec::with_capacity(1);
+            self.claims.entry(name.clone()).or_insert_with(claims).push(claim);
         }
         for name in touched {
             self.disputed.remove(name);
@@ -138,6 +146,8 @@ impl Store {
     /// Puts the version that counts into the snapshot.
     fn settle(&mut self, name: &Ref) {
         let before = self.snapshot.object(name).cloned();
+        self.doubtful.remove(name);
+        self.refused.remove(name);
         let Some(first) = self.claims.get(name).and_then(|claims| claims.first()) else {
             self.claims.remove(name);
             self.snapshot.remove(name);
@@ -147,7 +157,10 @@ impl Store {
             return;
         };
         match &first.written {
-            Written::Object { object, .. } => {
+            Written::Object { object, has_errors } => {
+                if *has_errors {
+                    self.doubtful.insert(name.clone());
+                }
                 if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, object)) {
                     return;
                 }
@@ -157,6 +170,7 @@ impl Store {
             }
             Written::Refused { meta, .. } => {
                 let meta = Arc::clone(meta);
+                self.refused.insert(name.clone());
                 if is_guard(name.kind) && before.is_some() {
                     self.snapshot.remove(name);
                     self.note(name, Change::Changed);
@@ -191,20 +205,13 @@ impl Store {
     }
 
     /// Objects in the snapshot of which a part could not be read.
-    pub fn with_errors(&self) -> HashSet<Ref> {
-        let has_errors = |claims: &Vec<Claim>| {
-            let first = claims.first().map(|claim| &claim.written);
-            matches!(first, Some(Written::Object { has_errors: true, .. }))
-        };
-        self.claims.iter().filter(|(_, c)| has_errors(c)).map(|(name, _)| name.clone()).collect()
+    pub fn with_errors(&self) -> &HashSet<Ref> {
+        &self.doubtful
     }
 
     /// Objects that are refused as they are written now.
-    pub fn refused(&self) -> impl Iterator<Item = &Ref> {
-        self.claims.iter().filter_map(|(name, claims)| match claims.first()?.written {
-            Written::Refused { .. } => Some(name),
-            Written::Object { .. } => None,
-        })
+    pub fn refused(&self) -> &BTreeSet<Ref> {
+        &self.refused
     }
 
     /// Files with documents that do not parse and whose objects go on as last read.
@@ -278,7 +285,7 @@ impl Entry {
         found.chain(kept).map(|(name, found, kept)| {
             let written = move || match (found, kept) {
                 (Some(Parsed::Refused { meta, origin, .. }), _) => {
-                    Written::Refused { meta: Arc::clone(meta), origin: origin.clone() }
+                    Written::Refused { meta: Arc::clone(meta), origin: Box::new(origin.clone()) }
                 }
                 (Some(Parsed::Object { object, problems }), _) => {
                     let has_errors = problems.iter().any(|p| p.severity == Severity::Error);

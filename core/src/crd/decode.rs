@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use super::node::{Node, Value};
 use crate::limits::OBJECT_PROBLEMS_MAX;
@@ -96,7 +97,7 @@ impl Context {
             if self.problems.len() >= OBJECT_PROBLEMS_MAX {
                 return;
             }
-            if shape.keys.iter().any(|keys| keys.contains(&name)) {
+            if shape.keys().any(|keys| keys.contains(&name)) {
                 continue;
             }
             match shape.dead.iter().find(|(dead, _)| *dead == name) {
@@ -107,7 +108,7 @@ impl Context {
                 Some(_) => {}
                 None if shape.open => {}
                 None => {
-                    let near = nearest(name, shape.keys.iter().map(|keys| keys[0]));
+                    let near = nearest(name, shape.keys().map(|keys| keys[0]));
                     self.problems.unknown_field(&self.object, at.key(name).to_string(), name, near);
                 }
             }
@@ -121,6 +122,46 @@ pub(crate) struct Shape {
     pub(crate) keys: &'static [&'static [&'static str]],
     pub(crate) dead: &'static [(&'static str, &'static str)],
     pub(crate) open: bool,
+    /// The names of fields that stand apart: see [`Rest`].
+    pub(crate) rest: &'static [&'static [&'static str]],
+}
+
+impl Shape {
+    fn keys(&self) -> impl Iterator<Item = &'static &'static [&'static str]> {
+        self.keys.iter().chain(self.rest)
+    }
+}
+
+/// Fields of a record that are rarely written: they take memory only where one of them is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rest<T>(Option<Box<T>>);
+
+/// What a record of which no field is written is.
+pub trait Unwritten: Default + PartialEq + 'static {
+    fn unwritten() -> &'static Self;
+}
+
+impl<T: Unwritten> Rest<T> {
+    pub(crate) fn of(fields: T) -> Self {
+        Self((fields != *T::unwritten()).then(|| Box::new(fields)))
+    }
+}
+
+impl<T: Unwritten> Deref for Rest<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(fields) => fields,
+            None => T::unwritten(),
+        }
+    }
+}
+
+impl<T: Unwritten> DerefMut for Rest<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.get_or_insert_default()
+    }
 }
 
 /// The candidate within two edits (one for short names) of a misspelt name; case and separators
@@ -351,6 +392,7 @@ impl Decode for Text {
 /// A field's name in the manifest is its Rust name, or what follows `as` (synonyms separated by
 /// `|`). `dead` lists fields that are accepted without effect, each with what to use instead (an
 /// empty text: say nothing). `open` records ignore unknown fields: they belong to somebody else.
+/// `rest` names a record whose fields are written in the same map: see [`Rest`].
 macro_rules! record {
     (@keys $field:ident) => { &[stringify!($field)] };
     (@keys $field:ident $($key:literal)+) => { &[$($key),+] };
@@ -361,29 +403,33 @@ macro_rules! record {
         }
         $(dead { $($dead:literal => $why:literal),* $(,)? })?
         $(open $open:ident)?
+        $(rest $rest:ident)?
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
-            $( $(#[$doc])* pub $field: $type ),*
+            $( $(#[$doc])* pub $field: $type, )*
+            $(
+                /// All other fields.
+                pub rest: $crate::crd::decode::Rest<$rest>,
+            )?
         }
 
-        impl $crate::crd::decode::Decode for $name {
-            fn decode(
+        impl $name {
+            pub(crate) const SHAPE: $crate::crd::decode::Shape = $crate::crd::decode::Shape {
+                keys: &[$( $crate::crd::decode::record!(@keys $field $($($key)+)?) ),*],
+                dead: &[$($(($dead, $why)),*)?],
+                open: $crate::crd::decode::record!(@open $($open)?),
+                rest: $crate::crd::decode::record!(@rest $($rest)?),
+            };
+
+            /// Reads the fields of a map.
+            #[allow(unused_variables, reason = "some records have no fields")]
+            pub(crate) fn fields(
                 node: &$crate::crd::node::Node<'_>,
                 at: &$crate::crd::decode::At<'_>,
                 cx: &mut $crate::crd::decode::Context,
             ) -> Option<Self> {
-                const SHAPE: $crate::crd::decode::Shape = $crate::crd::decode::Shape {
-                    keys: &[$( $crate::crd::decode::record!(@keys $field $($($key)+)?) ),*],
-                    dead: &[$($(($dead, $why)),*)?],
-                    open: $crate::crd::decode::record!(@open $($open)?),
-                };
-                if !matches!(node.value, $crate::crd::node::Value::Map(_)) {
-                    cx.wrong_type(at, "a map", node);
-                    return None;
-                }
-                cx.unclaimed(node, at, &SHAPE);
                 $(
                     let $field = $crate::crd::decode::field::<$type>(
                         node,
@@ -392,10 +438,31 @@ macro_rules! record {
                         cx,
                     );
                 )*
-                Some(Self { $( $field: $field? ),* })
+                $( let rest = $rest::fields(node, at, cx); )?
+                Some(Self {
+                    $( $field: $field?, )*
+                    $( rest: $crate::crd::decode::Rest::<$rest>::of(rest?), )?
+                })
+            }
+        }
+
+        impl $crate::crd::decode::Decode for $name {
+            fn decode(
+                node: &$crate::crd::node::Node<'_>,
+                at: &$crate::crd::decode::At<'_>,
+                cx: &mut $crate::crd::decode::Context,
+            ) -> Option<Self> {
+                if !matches!(node.value, $crate::crd::node::Value::Map(_)) {
+                    cx.wrong_type(at, "a map", node);
+                    return None;
+                }
+                cx.unclaimed(node, at, &Self::SHAPE);
+                Self::fields(node, at, cx)
             }
         }
     };
+    (@rest) => { &[] };
+    (@rest $rest:ident) => { $rest::SHAPE.keys };
     (@open) => { false };
     (@open $open:ident) => { true };
 }

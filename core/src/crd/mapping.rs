@@ -2,8 +2,10 @@
 //! Mapping: which requests, to which service, changed how. Field names are Emissary's.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
 
-use super::decode::{At, Context, Decode, choice, record};
+use super::decode::{At, Context, Decode, Unwritten, choice, record};
 use super::node::Node;
 
 record! {
@@ -15,10 +17,29 @@ record! {
         pub prefix_regex: bool,
         pub case_sensitive: Option<bool>,
         pub service: String,
-
         pub hostname: Option<String>,
         pub host: Option<String>,
         pub host_regex: bool,
+        pub precedence: Option<i64>,
+        /// `Some("")`: leave the path alone.
+        pub rewrite: Option<String>,
+        pub weight: Option<i64>,
+        pub bypass_auth: Option<bool>,
+        pub timeout_ms: Option<u64>,
+        pub connect_timeout_ms: Option<u64>,
+    }
+    dead {
+        "modules" => "Emissary never read it; use the Mapping's own fields",
+        "envoy_override" => "there is no Envoy configuration to override",
+        "v2ExplicitTLS" => "",
+    }
+    rest MappingRest
+}
+
+record! {
+    #[derive(Default)]
+    /// The fields that most Mappings do without.
+    pub struct MappingRest {
         pub headers: BTreeMap<String, String>,
         pub regex_headers: BTreeMap<String, String>,
         pub query_parameters: BTreeMap<String, String>,
@@ -28,27 +49,19 @@ record! {
         pub v2_bool_query_parameters: Vec<String> as "v2BoolQueryParameters",
         pub method: Option<String>,
         pub method_regex: bool,
-        pub precedence: Option<i64>,
-
-        /// `Some("")`: leave the path alone.
-        pub rewrite: Option<String>,
         pub regex_rewrite: Option<RegexRewrite>,
         pub host_rewrite: Option<String>,
         pub auto_host_rewrite: bool,
-
         pub host_redirect: bool,
         pub path_redirect: Option<String>,
         pub prefix_redirect: Option<String>,
         pub regex_redirect: Option<RegexRewrite>,
         pub redirect_response_code: Option<i64>,
-
         pub add_request_headers: Option<BTreeMap<String, AddedHeader>>,
         pub add_response_headers: Option<BTreeMap<String, AddedHeader>>,
         pub remove_request_headers: Option<Vec<String>>,
         pub remove_response_headers: Option<Vec<String>>,
         pub add_linkerd_headers: Option<bool>,
-
-        pub weight: Option<i64>,
         pub shadow: Option<bool>,
         pub cluster_tag: Option<String>,
         pub stats_name: Option<String>,
@@ -60,37 +73,48 @@ record! {
         pub enable_ipv6: Option<bool>,
         pub dns_type: Option<String>,
         pub respect_dns_ttl: Option<bool>,
-
-        pub connect_timeout_ms: Option<u64>,
-        pub timeout_ms: Option<u64>,
         pub idle_timeout_ms: Option<u64>,
         pub cluster_idle_timeout_ms: Option<u64>,
         pub cluster_max_connection_lifetime_ms: Option<u64>,
         pub keepalive: Option<Keepalive>,
-
         pub circuit_breakers: Option<Vec<CircuitBreaker>>,
         pub load_balancer: Option<LoadBalancer>,
         pub health_checks: Option<Vec<HealthCheck>>,
         pub outlier_detection: Option<String>,
-        pub retry_policy: Option<RetryPolicy>,
-
-        pub cors: Option<Cors>,
+        pub retry_policy: Option<Box<RetryPolicy>>,
+        pub cors: Option<Box<Cors>>,
         pub allow_upgrade: Vec<String>,
         /// Deprecated. Written at all, whatever it says: WebSocket is allowed.
         pub use_websocket: Option<bool>,
         /// Domain → groups in order.
         pub labels: Option<BTreeMap<String, Vec<LabelGroup>>>,
-        pub bypass_auth: Option<bool>,
         pub auth_context_extensions: BTreeMap<String, String>,
         pub error_response_overrides: Option<Vec<ErrorResponseOverride>>,
         pub bypass_error_response_overrides: Option<bool>,
         pub priority: Option<String>,
-        pub docs: Option<Docs>,
+        pub docs: Option<Box<Docs>>,
     }
-    dead {
-        "modules" => "Emissary never read it; use the Mapping's own fields",
-        "envoy_override" => "there is no Envoy configuration to override",
-        "v2ExplicitTLS" => "",
+}
+
+impl Unwritten for MappingRest {
+    fn unwritten() -> &'static Self {
+        static UNWRITTEN: LazyLock<MappingRest> = LazyLock::new(MappingRest::default);
+        &UNWRITTEN
+    }
+}
+
+/// All fields are reached as if they stood in one struct.
+impl Deref for Mapping {
+    type Target = MappingRest;
+
+    fn deref(&self) -> &MappingRest {
+        &self.rest
+    }
+}
+
+impl DerefMut for Mapping {
+    fn deref_mut(&mut self) -> &mut MappingRest {
+        &mut self.rest
     }
 }
 

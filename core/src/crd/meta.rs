@@ -2,9 +2,12 @@
 //! What every object has: name, labels, age, and for whom it is meant.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::name::Ref;
+
+/// Most objects name no gateway: they share this.
+static DEFAULT_IDS: LazyLock<Arc<[String]>> = LazyLock::new(|| ["default".to_owned()].into());
 
 /// An object's metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +20,7 @@ pub struct Meta {
     /// Seconds since the epoch.
     pub created: Option<i64>,
     /// Gateways that this object is meant for; `["default"]` when nothing is written.
-    pub ambassador_id: Vec<String>,
+    pub ambassador_id: Arc<[String]>,
     pub dialect: Dialect,
 }
 
@@ -31,7 +34,7 @@ impl Meta {
             generation: None,
             resource_version: None,
             created: None,
-            ambassador_id: vec!["default".into()],
+            ambassador_id: Arc::clone(&DEFAULT_IDS),
             dialect: Dialect::V3alpha1,
         }
     }

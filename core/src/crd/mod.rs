@@ -27,6 +27,7 @@ pub mod split;
 pub mod tcp_mapping;
 pub mod tls_context;
 
+pub use decode::Rest;
 pub use dev_portal::DevPortal;
 pub use filter::{Filter, FilterPolicy};
 pub use host::Host;
@@ -58,27 +59,27 @@ pub struct Object {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Spec {
     AuthService(Box<AuthService>),
-    ConfigMap(ConfigMap),
-    ConsulResolver(ConsulResolver),
+    ConfigMap(Box<ConfigMap>),
+    ConsulResolver(Box<ConsulResolver>),
     DevPortal(Box<DevPortal>),
-    Endpoints(Endpoints),
-    EndpointSlice(EndpointSlice),
-    Filter(Filter),
-    FilterPolicy(FilterPolicy),
+    Endpoints(Box<Endpoints>),
+    EndpointSlice(Box<EndpointSlice>),
+    Filter(Box<Filter>),
+    FilterPolicy(Box<FilterPolicy>),
     Host(Box<Host>),
-    Ingress(Ingress),
-    IngressClass(IngressClass),
-    KubernetesEndpointResolver(KubernetesEndpointResolver),
-    KubernetesServiceResolver(KubernetesServiceResolver),
+    Ingress(Box<Ingress>),
+    IngressClass(Box<IngressClass>),
+    KubernetesEndpointResolver(Box<KubernetesEndpointResolver>),
+    KubernetesServiceResolver(Box<KubernetesServiceResolver>),
     Listener(Box<Listener>),
     LogService(Box<LogService>),
     Mapping(Box<Mapping>),
-    Module(Module),
-    Namespace(Namespace),
-    RateLimit(RateLimit),
+    Module(Box<Module>),
+    Namespace(Box<Namespace>),
+    RateLimit(Box<RateLimit>),
     RateLimitService(Box<RateLimitService>),
-    Secret(Secret),
-    Service(Service),
+    Secret(Box<Secret>),
+    Service(Box<Service>),
     TCPMapping(Box<TCPMapping>),
     TLSContext(Box<TLSContext>),
     TracingService(Box<TracingService>),

@@ -44,7 +44,7 @@ pub enum Parsed {
     /// An object that is refused, with the reasons.
     Refused { meta: Arc<Meta>, origin: Origin, problems: Problems },
     /// No object at all.
-    Malformed(Malformed),
+    Malformed(Box<Malformed>),
     /// Somebody else's object.
     Foreign { api_version: Box<str>, kind: Box<str> },
 }
@@ -98,7 +98,8 @@ pub fn parse(path: &str, text: &str, options: &Options) -> Vec<Parsed> {
 /// Reads one document.
 pub fn parse_document(document: &Arc<Document>, options: &Options) -> Vec<Parsed> {
     let origin = Origin { document: Some(document.clone()), ..Origin::default() };
-    let mut reader = Reader { options, found: Vec::new() };
+    // As a rule there is one object.
+    let mut reader = Reader { options, found: Vec::with_capacity(1) };
     match super::node::parse(&document.text) {
         Ok(None) => {}
         Ok(Some(node)) => reader.read(node, origin, None),
@@ -116,7 +117,7 @@ struct Reader<'o> {
 
 impl Reader<'_> {
     fn malformed(&mut self, origin: Origin, span: Span, mistake: Mistake) {
-        self.found.push(Parsed::Malformed(Malformed { origin, span, mistake }));
+        self.found.push(Parsed::Malformed(Box::new(Malformed { origin, span, mistake })));
     }
 
     /// Reads one object, a list of them, or an object inside an annotation (then `parent` is the
@@ -394,7 +395,7 @@ fn meta(node: &mut Node<'_>, dialect: Dialect, parent: Option<&Meta>, cx: &mut C
     meta.annotations.remove(CONFIG_ANNOTATION);
     if dialect == Dialect::Kubernetes {
         if let Some(id) = meta.annotations.get("getambassador.io/ambassador-id") {
-            meta.ambassador_id = vec![id.clone()];
+            meta.ambassador_id = [id.clone()].into();
         }
         return meta;
     }

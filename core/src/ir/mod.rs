@@ -149,8 +149,8 @@ pub struct VirtualHost {
 /// Mappings with one match: they share its requests by weight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
-    pub matcher: Matcher,
-    pub rank: EmissaryRank,
+    pub matcher: Arc<Matcher>,
+    pub rank: Arc<EmissaryRank>,
     pub members: Vec<Member>,
 }
 
@@ -266,8 +266,8 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    Forward(Forward),
-    Redirect(Redirect),
+    Forward(Arc<Forward>),
+    Redirect(Arc<Redirect>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -282,10 +282,10 @@ pub struct Forward {
     pub upgrades: Vec<Box<str>>,
     /// What a hashing balancer goes by.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hash: Option<HashKey>,
+    pub hash: Option<Box<HashKey>>,
     /// Who gets a copy of each request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<Shadow>,
+    pub shadow: Option<Box<Shadow>>,
 }
 
 /// A Mapping with `shadow: true`: its cluster gets copies, its answers are thrown away.

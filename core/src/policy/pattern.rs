@@ -11,8 +11,10 @@ use crate::limits::{REGEX_PROGRAM_BYTES_MAX, REGEX_TEXT_BYTES_MAX};
 
 /// A compiled pattern over bytes. Cheap to clone.
 #[derive(Clone)]
-pub struct Pattern {
-    text: Arc<str>,
+pub struct Pattern(Arc<Compiled>);
+
+struct Compiled {
+    text: Box<str>,
     /// Matches the whole input.
     full: regex::bytes::Regex,
     /// Matches anywhere in the input.
@@ -51,28 +53,28 @@ impl Pattern {
         // The part is built first, so that an unbalanced `)` is refused and not closed by ours.
         let part = build(text)?;
         let full = build(&format!(r"\A(?:{text})\z"))?;
-        Ok(Self { text: text.into(), full, part })
+        Ok(Self(Arc::new(Compiled { text: text.into(), full, part })))
     }
 
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// RE2 full match, as Envoy's `safe_regex` does.
     pub fn is_full_match(&self, input: &[u8]) -> bool {
-        self.full.is_match(input)
+        self.0.full.is_match(input)
     }
 
     /// Unanchored, for replacing.
     pub fn part(&self) -> &regex::bytes::Regex {
-        &self.part
+        &self.0.part
     }
 }
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.0.text == other.0.text
     }
 }
 
@@ -80,12 +82,12 @@ impl Eq for Pattern {}
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}/", self.text)
+        write!(f, "/{}/", self.0.text)
     }
 }
 
 impl Serialize for Pattern {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(&self.0.text)
     }
 }

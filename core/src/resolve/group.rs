@@ -70,8 +70,8 @@ pub(crate) fn build(
 
     let group = (!routes.is_empty()).then(|| {
         Arc::new(ir::Group {
-            matcher: first.matcher.clone(),
-            rank: first.rank.clone(),
+            matcher: Arc::clone(&first.matcher),
+            rank: Arc::clone(&first.rank),
             members: routes.into_iter().map(|(_, member)| member).collect(),
         })
     });
@@ -122,13 +122,16 @@ fn admit(members: &[Arc<Mapping>], problems: &mut Problems) -> Admitted {
 }
 
 /// What a shadow gets of its group's requests. Emissary: its weight is the share, all without one.
-fn copies(shadow: &Mapping, cluster: impl Fn(&Arc<Upstream>) -> Arc<str>) -> Option<ir::Shadow> {
+fn copies(
+    shadow: &Mapping,
+    cluster: impl Fn(&Arc<Upstream>) -> Arc<str>,
+) -> Option<Box<ir::Shadow>> {
     let Role::Shadow(upstream) = &shadow.role else { return None };
-    Some(ir::Shadow {
+    Some(Box::new(ir::Shadow {
         object: shadow.object.clone(),
         cluster: cluster(upstream),
         percent: shadow.weight.unwrap_or(100).clamp(0, 100) as u32,
-    })
+    }))
 }
 
 /// What a group has once.
@@ -136,18 +139,20 @@ struct Shared<'a> {
     request: HeaderEdits,
     response: HeaderEdits,
     regex_rewrite: Option<&'a PathRewrite>,
-    shadow: Option<ir::Shadow>,
+    shadow: Option<Box<ir::Shadow>>,
     upgrades: &'a [Box<str>],
 }
 
 impl<'a> Shared<'a> {
-    fn of(takers: &'a [Arc<Mapping>], shadow: Option<ir::Shadow>) -> Self {
+    fn of(takers: &'a [Arc<Mapping>], shadow: Option<Box<ir::Shadow>>) -> Self {
         Self {
             shadow,
             request: merge(takers.iter().map(|m| &m.request)),
             response: merge(takers.iter().map(|m| &m.response)),
             regex_rewrite: takers.iter().rev().find_map(|m| match &m.role {
-                Role::Forward { path: path @ PathRewrite::Regex(_), .. } => Some(path),
+                Role::Forward { alone, .. } if matches!(alone.path, PathRewrite::Regex(_)) => {
+                    Some(&alone.path)
+                }
                 _ => None,
             }),
             // Emissary: those of the last loaded that allows any.
@@ -155,11 +160,33 @@ impl<'a> Shared<'a> {
                 .iter()
                 .rev()
                 .find_map(|m| match &m.role {
-                    Role::Forward { upgrades, .. } if !upgrades.is_empty() => Some(&upgrades[..]),
+                    Role::Forward { alone, .. } if !alone.upgrades.is_empty() => {
+                        Some(&alone.upgrades[..])
+                    }
                     _ => None,
                 })
                 .unwrap_or_default(),
         }
+    }
+
+    fn forward(&self, alone: &Arc<ir::Forward>, cluster: Arc<str>) -> Arc<ir::Forward> {
+        let path = self.regex_rewrite.unwrap_or(&alone.path);
+        let same = alone.cluster == cluster
+            && alone.path == *path
+            && alone.upgrades == self.upgrades
+            && self.shadow.is_none();
+        if same {
+            return Arc::clone(alone);
+        }
+        Arc::new(ir::Forward {
+            cluster,
+            path: path.clone(),
+            host: alone.host.clone(),
+            timeouts: alone.timeouts,
+            upgrades: self.upgrades.to_vec(),
+            hash: alone.hash.clone(),
+            shadow: self.shadow.clone(),
+        })
     }
 
     fn route(
@@ -169,22 +196,14 @@ impl<'a> Shared<'a> {
         auth: Option<&Arc<Refusal>>,
     ) -> ir::Route {
         let (action, edits) = match &mapping.role {
-            Role::Forward { upstream, path, host, timeouts, hash, .. } => {
-                let forward = ir::Forward {
-                    cluster: cluster(upstream),
-                    path: self.regex_rewrite.unwrap_or(path).clone(),
-                    host: host.clone(),
-                    timeouts: *timeouts,
-                    upgrades: self.upgrades.to_vec(),
-                    hash: hash.clone(),
-                    shadow: self.shadow.clone(),
-                };
+            Role::Forward { upstream, alone } => {
+                let forward = self.forward(alone, cluster(upstream));
                 let edits = (self.request.clone(), self.response.clone());
                 (ir::Action::Forward(forward), edits)
             }
             Role::Redirect(redirect) => {
                 let edits = (HeaderEdits::default(), self.response.clone());
-                (ir::Action::Redirect(redirect.clone()), edits)
+                (ir::Action::Redirect(Arc::clone(redirect)), edits)
             }
             Role::Shadow(_) => unreachable!("shadows take no requests"),
         };

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::crd;
 use crate::ir::{
-    AuthorityMatch, EmissaryRank, FieldMatch, Keepalive, Matcher, PathMatch, Transport, ValueMatch,
+    AuthorityMatch, EmissaryRank, FieldMatch, Forward, Keepalive, Matcher, PathMatch, Transport,
+    ValueMatch,
 };
 use crate::limits;
 use crate::name::Ref;
-use crate::policy::balance::{Balancer, HashKey};
+use crate::policy::balance::Balancer;
 use crate::policy::format::Format;
 use crate::policy::pattern::Pattern;
 use crate::policy::redirect::{Redirect, RedirectPath, Scheme};
@@ -39,9 +42,9 @@ pub(crate) struct Mapping {
     pub(crate) labels: Labels,
     pub(crate) hostname: Hostname,
     /// Mappings with equal keys form one group.
-    pub(crate) group_key: Arc<str>,
-    pub(crate) matcher: Matcher,
-    pub(crate) rank: EmissaryRank,
+    pub(crate) group_key: GroupKey,
+    pub(crate) matcher: Arc<Matcher>,
+    pub(crate) rank: Arc<EmissaryRank>,
     pub(crate) weight: Option<i64>,
     pub(crate) role: Role,
     pub(crate) bypass_auth: bool,
@@ -52,19 +55,27 @@ pub(crate) struct Mapping {
     pub(crate) response: Edits,
 }
 
+/// What tells groups apart: a digest (SHA-256, its first half) of what Mappings of one group have
+/// in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GroupKey([u8; 16]);
+
+impl GroupKey {
+    pub(crate) fn of(text: &str) -> Self {
+        let digest = Sha256::digest(text);
+        Self(digest[..16].try_into().expect("a digest has 32 bytes"))
+    }
+}
+
 /// What a Mapping does in its group.
 #[derive(Debug)]
 pub(crate) enum Role {
     Forward {
         upstream: Arc<Upstream>,
-        path: PathRewrite,
-        host: HostRewrite,
-        timeouts: Timeouts,
-        hash: Option<HashKey>,
-        /// Lower case, no two the same.
-        upgrades: Vec<Box<str>>,
+        /// What it does when it is alone there, and no other upstream has its cluster's name.
+        alone: Arc<Forward>,
     },
-    Redirect(Redirect),
+    Redirect(Arc<Redirect>),
     /// Takes no requests of its own, but copies of the group's.
     Shadow(Arc<Upstream>),
 }
@@ -221,7 +232,7 @@ impl Context<'_> {
             labels: labels.clone(),
             hostname,
             group_key,
-            rank,
+            rank: Arc::new(rank),
             weight: self.mapping.weight,
             role,
             bypass_auth: self.mapping.bypass_auth.unwrap_or(false),
@@ -229,7 +240,7 @@ impl Context<'_> {
             internal: false,
             request,
             response,
-            matcher,
+            matcher: Arc::new(matcher),
         })
     }
 
@@ -435,7 +446,7 @@ impl Context<'_> {
             self.problems.shadow_beats_redirect(self.object);
         }
         if mapping.host_redirect && !shadow {
-            return self.redirect(service?).map(Role::Redirect);
+            return self.redirect(service?).map(|redirect| Role::Redirect(Arc::new(redirect)));
         }
         if !mapping.host_redirect {
             self.stray_redirect_fields();
@@ -445,11 +456,16 @@ impl Context<'_> {
         if shadow {
             return Some(Role::Shadow(upstream));
         }
-        let path = self.path_rewrite()?;
-        let host = self.host_rewrite();
-        let timeouts = self.timeouts();
-        let upgrades = self.upgrades();
-        Some(Role::Forward { upstream, path, host, timeouts, hash, upgrades })
+        let alone = Arc::new(Forward {
+            cluster: Arc::clone(&upstream.name),
+            path: self.path_rewrite()?,
+            host: self.host_rewrite(),
+            timeouts: self.timeouts(),
+            upgrades: self.upgrades(),
+            hash: hash.map(Box::new),
+            shadow: None,
+        });
+        Some(Role::Forward { upstream, alone })
     }
 
     fn qualified(&self, service: Service, lookup: Lookup) -> Service {
@@ -889,7 +905,7 @@ impl Context<'_> {
     }
 
     /// Emissary's group id, with the kind of path match in it.
-    fn group_key(&self, hostname: &Hostname, rank: &EmissaryRank, labels: &Labels) -> Arc<str> {
+    fn group_key(&self, hostname: &Hostname, rank: &EmissaryRank, labels: &Labels) -> GroupKey {
         let mapping = self.mapping;
         let mut key = String::with_capacity(128);
         let mut part = |text: &str| {
@@ -936,7 +952,7 @@ impl Context<'_> {
                 }
             }
         }
-        key.into()
+        GroupKey::of(&key)
     }
 }
 

@@ -20,7 +20,7 @@ use super::facts::Facts;
 use super::group::{self, Built};
 use super::host::Host;
 use super::ingress::Expanded;
-use super::mapping::{Labels, Mapping, Upstream};
+use super::mapping::{GroupKey, Labels, Mapping, Upstream};
 use super::service;
 use super::tcp_mapping::TcpMapping;
 use super::tls::{Contexts, Unusable};
@@ -44,7 +44,7 @@ pub struct Memo {
     loaded: Vec<Arc<Mapping>>,
     /// All accepted TCPMappings in load order.
     loaded_tcp: Vec<Arc<TcpMapping>>,
-    groups: Map<Arc<str>, Grouped>,
+    groups: Map<GroupKey, Grouped>,
     /// All groups in decision order.
     order: Vec<Arc<Built>>,
     /// By Emissary's name of the cluster.
@@ -377,16 +377,16 @@ impl Memo {
     }
 
     fn regroup(&mut self, added: &[Arc<Mapping>], removed: &[Arc<Mapping>], all: bool) {
-        let mut dirty: HashSet<Arc<str>, RandomState> =
-            added.iter().chain(removed).map(|m| Arc::clone(&m.group_key)).collect();
+        let mut dirty: HashSet<GroupKey, RandomState> =
+            added.iter().chain(removed).map(|m| m.group_key).collect();
         if all {
-            dirty.extend(self.groups.keys().cloned());
+            dirty.extend(self.groups.keys());
         }
         if dirty.is_empty() {
             return;
         }
         let gone = addresses(removed);
-        let mut candidates: Map<Arc<str>, Vec<Arc<Mapping>>> = Map::default();
+        let mut candidates: Map<GroupKey, Vec<Arc<Mapping>>> = Map::default();
         let mut replaced: HashSet<usize, RandomState> = HashSet::default();
         for key in &dirty {
             let old = self.groups.remove(key);
@@ -396,7 +396,7 @@ impl Memo {
                 list = old.candidates;
                 list.retain(|mapping| !gone.contains(&address(mapping)));
             }
-            candidates.insert(Arc::clone(key), list);
+            candidates.insert(*key, list);
         }
         for mapping in added {
             if let Some(list) = candidates.get_mut(&mapping.group_key) {

@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use crate::crd;
+use crate::crd::mapping::MappingRest;
 use crate::crd::module::Probe;
+use crate::crd::{self, Rest};
 use crate::name::{Kind, Ref};
 use crate::problem::Problems;
 use crate::snapshot::Settings;
 
 use super::facts::Facts;
-use super::mapping::{self, Labels};
+use super::mapping::{self, GroupKey, Labels};
 use super::memo::{Resolved, Round};
 use super::module::Probes;
 use super::reachable;
@@ -52,7 +53,7 @@ pub(crate) fn resolve(
                 Arc::new(mapping::Mapping {
                     always: true,
                     internal: true,
-                    group_key: format!("{name}\u{0}").into(),
+                    group_key: GroupKey::of(&format!("{name}\u{0}")),
                     ..mapping
                 })
             });
@@ -76,11 +77,14 @@ fn probe(written: Option<&Probe>, path: &str, admin: Option<String>) -> Option<c
         timeout_ms: Some(TIMEOUT_MS),
         bypass_auth: Some(true),
         // Module defaults are for Mappings that somebody wrote.
-        add_request_headers: Some(Default::default()),
-        add_response_headers: Some(Default::default()),
-        remove_request_headers: Some(Vec::new()),
-        remove_response_headers: Some(Vec::new()),
-        add_linkerd_headers: Some(false),
+        rest: Rest::of(MappingRest {
+            add_request_headers: Some(Default::default()),
+            add_response_headers: Some(Default::default()),
+            remove_request_headers: Some(Vec::new()),
+            remove_response_headers: Some(Vec::new()),
+            add_linkerd_headers: Some(false),
+            ..MappingRest::default()
+        }),
         ..crd::Mapping::default()
     })
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crd;
+use crate::crd::{self, Rest};
 use crate::ir;
 use crate::limits;
 use crate::name::Ref;
@@ -104,16 +104,17 @@ fn upstream(
     facts: &Facts,
     problems: &mut Problems,
 ) -> Option<Arc<Upstream>> {
-    let mapping = crd::Mapping {
-        service: tcp.service.clone(),
+    let rest = crd::mapping::MappingRest {
         enable_ipv4: tcp.enable_ipv4,
         enable_ipv6: tcp.enable_ipv6,
         resolver: tcp.resolver.clone(),
         tls: tcp.tls.clone(),
         cluster_tag: tcp.cluster_tag.clone(),
         stats_name: tcp.stats_name.clone(),
-        ..crd::Mapping::default()
+        ..Default::default()
     };
+    let service = tcp.service.clone();
+    let mapping = crd::Mapping { service, rest: Rest::of(rest), ..crd::Mapping::default() };
     let (upstream, found) = mapping::upstream(object, &mapping, facts);
     problems.extend(found);
     upstream.map(Arc::new)

@@ -237,36 +237,27 @@ impl Compiler<'_> {
         Ok(group)
     }
 
-    fn route(&mut self, route: &ir::Route) -> Result<Route, CompileError> {
-        let object = &route.object;
+    fn route(&mut self, spec: &Arc<ir::Route>) -> Result<Route, CompileError> {
+        let object = &spec.object;
         Ok(Route {
             slot: self.slots.route(object, self.generation)?,
-            object: object.clone(),
             label: [&*object.namespace, &*object.name].join("/").into(),
-            action: match &route.action {
-                ir::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
+            action: match &spec.action {
+                ir::Action::Redirect(redirect) => Action::Redirect(Arc::clone(redirect)),
                 ir::Action::Forward(forward) => Action::Forward(Forward {
                     cluster: self.cluster(&forward.cluster)?,
-                    path: forward.path.clone(),
-                    host: forward.host.clone(),
-                    timeouts: forward.timeouts,
-                    upgrades: forward.upgrades.clone(),
-                    hash: forward.hash.clone(),
                     shadow: match &forward.shadow {
                         None => None,
-                        Some(shadow) => Some(Shadow {
+                        Some(shadow) => Some(Box::new(Shadow {
                             object: shadow.object.clone(),
                             cluster: self.cluster(&shadow.cluster)?,
                             percent: shadow.percent,
-                        }),
+                        })),
                     },
+                    spec: Arc::clone(forward),
                 }),
             },
-            refusal: route.refusal.clone(),
-            always: route.always,
-            unguarded: route.unguarded,
-            request_headers: route.request_headers.clone(),
-            response_headers: route.response_headers.clone(),
+            spec: Arc::clone(spec),
         })
     }
 

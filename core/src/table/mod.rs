@@ -8,17 +8,14 @@
 //! clauses tried in decision order ([`walk`], [`predicate`]), because precedence outranks length.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::ir::{self, GuardScope};
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
-use crate::policy::balance::HashKey;
-use crate::policy::headers::HeaderEdits;
 use crate::policy::redirect::Redirect;
-use crate::policy::rewrite::{HostRewrite, PathRewrite};
-use crate::policy::timeouts::Timeouts;
 use crate::wire::HeadView;
 
 mod compile;
@@ -184,38 +181,44 @@ pub struct Cluster {
     pub spec: Arc<ir::Cluster>,
 }
 
-/// What one Mapping does with its requests.
+/// What one Mapping does with its requests: what it was resolved to, with the clusters in place of
+/// their names.
 #[derive(Debug)]
 pub struct Route {
     pub slot: RouteSlot,
-    pub object: Ref,
     /// `namespace/name`, for logs.
-    pub label: Arc<str>,
+    pub label: Box<str>,
     pub action: Action,
-    pub refusal: Option<Arc<ir::Refusal>>,
-    pub always: bool,
-    /// Not covered by guards of scope [`GuardScope::NotRedirects`].
-    pub unguarded: bool,
-    pub request_headers: HeaderEdits,
-    pub response_headers: HeaderEdits,
+    spec: Arc<ir::Route>,
+}
+
+impl Deref for Route {
+    type Target = ir::Route;
+
+    fn deref(&self) -> &ir::Route {
+        &self.spec
+    }
 }
 
 #[derive(Debug)]
 pub enum Action {
     Forward(Forward),
-    Redirect(Redirect),
+    Redirect(Arc<Redirect>),
 }
 
 #[derive(Debug)]
 pub struct Forward {
     pub cluster: Arc<Cluster>,
-    pub path: PathRewrite,
-    pub host: HostRewrite,
-    pub timeouts: Timeouts,
-    /// Lower case.
-    pub upgrades: Vec<Box<str>>,
-    pub hash: Option<HashKey>,
-    pub shadow: Option<Shadow>,
+    pub shadow: Option<Box<Shadow>>,
+    spec: Arc<ir::Forward>,
+}
+
+impl Deref for Forward {
+    type Target = ir::Forward;
+
+    fn deref(&self) -> &ir::Forward {
+        &self.spec
+    }
 }
 
 /// Who gets a copy of each request, and of how many.

@@ -55,7 +55,7 @@ pub(super) fn ir(security: ir::SecurityModel, hosts: Vec<ir::VirtualHost>) -> Ir
 pub(super) fn route(name: &str) -> ir::Route {
     ir::Route {
         object: Ref::new(Kind::Mapping, "default", name),
-        action: ir::Action::Forward(ir::Forward {
+        action: ir::Action::Forward(Arc::new(ir::Forward {
             cluster: "c".into(),
             path: PathRewrite::Keep,
             host: HostRewrite::Keep,
@@ -63,7 +63,7 @@ pub(super) fn route(name: &str) -> ir::Route {
             upgrades: Vec::new(),
             hash: None,
             shadow: None,
-        }),
+        })),
         refusal: None,
         always: false,
         unguarded: false,

@@ -40,13 +40,9 @@ impl Slots {
     }
 
     /// The object that has a route's slot, if any.
-    pub fn route_object(&self, slot: RouteSlot) -> Option<&Ref> {
-        self.routes.key(slot.0)
-    }
-
-    /// The name of the cluster that has a slot, if any.
-    pub fn cluster_name(&self, slot: ClusterSlot) -> Option<&Arc<str>> {
-        self.clusters.key(slot.0)
+    #[cfg(test)]
+    pub(super) fn route_object(&self, slot: RouteSlot) -> Option<&Ref> {
+        self.routes.by_key.iter().find(|(_, of)| **of == slot.0).map(|(object, _)| object)
     }
 
     pub(super) fn listener(
@@ -85,12 +81,12 @@ impl Slots {
 
     /// One more than the highest route slot ever handed out.
     pub(super) fn routes_end(&self) -> usize {
-        self.routes.entries.len()
+        self.routes.newest.len()
     }
 
     /// One more than the highest cluster slot ever handed out.
     pub(super) fn clusters_end(&self) -> usize {
-        self.clusters.entries.len()
+        self.clusters.newest.len()
     }
 }
 
@@ -98,8 +94,8 @@ impl Slots {
 #[derive(Debug)]
 struct Space<K> {
     by_key: HashMap<K, u32, FixedState>,
-    /// By number: whose it is and the newest generation that has it; `None` where free.
-    entries: Vec<Option<(K, Generation)>>,
+    /// By number: the newest generation that has it; `None` where free.
+    newest: Vec<Option<Generation>>,
     /// Freed numbers, the longest free first.
     free: VecDeque<u32>,
     max: usize,
@@ -109,7 +105,7 @@ impl<K> Default for Space<K> {
     fn default() -> Self {
         Self {
             by_key: HashMap::default(),
-            entries: Vec::new(),
+            newest: Vec::new(),
             free: VecDeque::new(),
             max: SLOTS_MAX,
         }
@@ -127,36 +123,35 @@ impl<K: Clone + Eq + Hash> Space<K> {
             self.keep(slot, now);
             return Some(slot);
         }
-        let slot = if self.entries.len() < self.max {
-            self.entries.push(None);
-            (self.entries.len() - 1) as u32
+        let slot = if self.newest.len() < self.max {
+            self.newest.push(None);
+            (self.newest.len() - 1) as u32
         } else {
             self.free.pop_front()?
         };
-        let key = key.to_owned();
-        self.entries[slot as usize] = Some((key.clone(), now));
-        self.by_key.insert(key, slot);
+        self.newest[slot as usize] = Some(now);
+        self.by_key.insert(key.to_owned(), slot);
         Some(slot)
     }
 
     fn keep(&mut self, slot: u32, now: Generation) {
-        let entry = self.entries[slot as usize].as_mut();
-        debug_assert!(entry.is_some(), "a table kept a slot that was released");
-        if let Some((_, newest)) = entry {
+        let newest = self.newest[slot as usize].as_mut();
+        debug_assert!(newest.is_some(), "a table kept a slot that was released");
+        if let Some(newest) = newest {
             *newest = now.max(*newest);
         }
     }
 
-    fn key(&self, slot: u32) -> Option<&K> {
-        self.entries.get(slot as usize)?.as_ref().map(|(key, _)| key)
-    }
-
     fn release(&mut self, oldest: Generation) {
-        for (slot, entry) in self.entries.iter_mut().enumerate() {
-            if let Some((key, _)) = entry.take_if(|(_, newest)| *newest < oldest) {
-                self.by_key.remove(&key);
+        let before = self.free.len();
+        for (slot, newest) in self.newest.iter_mut().enumerate() {
+            if newest.take_if(|newest| *newest < oldest).is_some() {
                 self.free.push_back(slot as u32);
             }
+        }
+        if self.free.len() > before {
+            let newest = &self.newest;
+            self.by_key.retain(|_, slot| newest[*slot as usize].is_some());
         }
     }
 }

@@ -4,8 +4,7 @@
 use super::sample::Sent;
 use super::*;
 use crate::ir::{
-    EmissaryRank, FieldMatch, Guard, InsecureAction, Matcher, PathMatch, Refusal, SecurityModel,
-    ValueMatch,
+    FieldMatch, Guard, InsecureAction, Matcher, PathMatch, Refusal, SecurityModel, ValueMatch,
 };
 use crate::policy::redirect::{Redirect, RedirectPath};
 
@@ -26,8 +25,8 @@ fn prefix(text: &str) -> Matcher {
 fn group(matcher: Matcher, members: Vec<(u32, u32, ir::Route)>) -> Arc<ir::Group> {
     let member = |(from, to, route)| ir::Member { from, to, route: Arc::new(route) };
     Arc::new(ir::Group {
-        matcher,
-        rank: EmissaryRank::default(),
+        matcher: matcher.into(),
+        rank: Arc::default(),
         members: members.into_iter().map(member).collect(),
     })
 }
@@ -38,12 +37,12 @@ fn host(insecure: InsecureAction, groups: Vec<Arc<ir::Group>>) -> ir::VirtualHos
 
 fn redirect(name: &str) -> ir::Route {
     let mut route = sample::route(name);
-    route.action = ir::Action::Redirect(Redirect {
+    route.action = ir::Action::Redirect(Arc::new(Redirect {
         host: Some("b.com".into()),
         scheme: None,
         path: RedirectPath::Keep,
         status: 301,
-    });
+    }));
     route
 }
 

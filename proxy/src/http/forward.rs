@@ -184,7 +184,7 @@ fn repeatable(method: &[u8], reused: bool) -> bool {
 
 /// Hash of the request's key, and the cookie that its answer has to set, if the route has one.
 fn affinity<'a>(request: &mut Request<'a>, action: &'a Forward) -> Option<u64> {
-    let key = action.hash.as_ref()?;
+    let key = action.hash.as_deref()?;
     let Affinity { key: hash, give } = key.of(&Caller {
         head: request.view,
         client: request.forwarded.client,

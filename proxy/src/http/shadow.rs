@@ -153,7 +153,9 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     fn shadow(&self) -> (&Shadow, Timeouts) {
         match &self.route.action {
-            Action::Forward(Forward { shadow: Some(shadow), timeouts, .. }) => (shadow, *timeouts),
+            Action::Forward(forward @ Forward { shadow: Some(shadow), .. }) => {
+                (shadow, forward.timeouts)
+            }
             _ => unreachable!("only a request of a route with a shadow is copied"),
         }
     }

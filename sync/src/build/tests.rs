@@ -41,7 +41,7 @@ impl Bench {
 
     fn build(&mut self, text: &str) -> Built {
         self.store.set_file(Path::new("a.yaml"), text);
-        let doubtful = self.store.with_errors();
+        let doubtful = self.store.with_errors().clone();
         self.builder.build(self.store.snapshot(), &doubtful, Generation(0)).unwrap()
     }
 }

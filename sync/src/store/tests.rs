@@ -99,7 +99,7 @@ fn a_refused_object_keeps_its_last_version() {
     store.read("a.yaml", &mapping("one", "/1/"));
     store.read("a.yaml", &mapping("one", "[1]"));
     assert_eq!(store.mappings(), ["one=/1/"]);
-    assert_eq!(store.refused().collect::<Vec<_>>(), [&named("one")]);
+    assert_eq!(store.refused().iter().collect::<Vec<_>>(), [&named("one")]);
     assert_eq!(store.reasons(), ["a.yaml:8 WrongType"]);
     store.remove_file(Path::new("a.yaml"));
     assert!(store.mappings().is_empty());

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -28,12 +29,17 @@ pub struct Folder {
     unsettled: HashMap<PathBuf, (Stamp, Instant)>,
     faults: BTreeMap<PathBuf, String>,
     started: bool,
+    /// Keyed at random, so that nobody can make two texts look the same.
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct File {
     stamp: Stamp,
-    text: Arc<str>,
+    /// Of the text as last read.
+    digest: u64,
+    /// That text, until it is taken.
+    text: Option<String>,
 }
 
 /// What tells one state of a file from another without reading it.
@@ -82,6 +88,7 @@ impl Folder {
             unsettled: HashMap::new(),
             faults: BTreeMap::new(),
             started: false,
+            hasher: RandomState::new(),
         }
     }
 
@@ -89,9 +96,9 @@ impl Folder {
         &self.root
     }
 
-    /// A file's text as last read.
-    pub fn text(&self, path: &Path) -> Option<&Arc<str>> {
-        self.files.get(path).map(|file| &file.text)
+    /// Hands over the text of a file that a look found changed: once, as it is not kept.
+    pub fn take_text(&mut self, path: &Path) -> Option<String> {
+        self.files.get_mut(path)?.text.take()
     }
 
     /// What could not be read, and why.
@@ -158,11 +165,13 @@ impl Folder {
         match read(path) {
             Ok((stamp, text)) => {
                 self.unsettled.remove(path);
-                let file = File { stamp, text: text.into() };
-                if known.is_none_or(|known| known.text != file.text) {
-                    scan.changed.push(path.to_owned());
+                let digest = self.hasher.hash_one(&text);
+                if let Some(known) = self.files.get_mut(path).filter(|k| k.digest == digest) {
+                    known.stamp = stamp;
+                    return;
                 }
-                self.files.insert(path.to_owned(), file);
+                scan.changed.push(path.to_owned());
+                self.files.insert(path.to_owned(), File { stamp, digest, text: Some(text) });
             }
             Err(error) => {
                 self.unsettled.remove(path);

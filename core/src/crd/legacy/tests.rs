@@ -31,7 +31,10 @@ fn v2(spec: &str) -> Mapping {
 fn boolean_headers_ask_for_presence() {
     let mapping = v2("headers: {x-a: true, x-b: false, x-c: c}\nquery_parameters: {q: true}");
     assert_eq!(mapping.v2_bool_headers, ["x-a"]);
-    assert_eq!(mapping.headers.into_iter().collect::<Vec<_>>(), [("x-c".into(), "c".into())]);
+    assert_eq!(
+        mapping.headers.clone().into_iter().collect::<Vec<_>>(),
+        [("x-c".into(), "c".into())]
+    );
     assert_eq!(mapping.v2_bool_query_parameters, ["q"]);
     assert!(mapping.query_parameters.is_empty());
 }
@@ -90,13 +93,13 @@ fn lone_strings_are_lists() {
     let mapping = v2("add_request_headers: {x-a: one, x-b: {value: two, append: false}}\n\
          remove_request_headers: x-c\nremove_response_headers: [x-d]\nallow_upgrade: websocket\n\
          cors: {origins: 'a, b,', methods: GET, headers: [x], exposed_headers: y}");
-    let added = mapping.add_request_headers.unwrap();
+    let added = mapping.add_request_headers.clone().unwrap();
     assert_eq!(added["x-a"], AddedHeader { value: Some("one".into()), append: None });
     assert_eq!(added["x-b"], AddedHeader { value: Some("two".into()), append: Some(false) });
-    assert_eq!(mapping.remove_request_headers.unwrap(), ["x-c"]);
-    assert_eq!(mapping.remove_response_headers.unwrap(), ["x-d"]);
+    assert_eq!(mapping.remove_request_headers.clone().unwrap(), ["x-c"]);
+    assert_eq!(mapping.remove_response_headers.clone().unwrap(), ["x-d"]);
     assert_eq!(mapping.allow_upgrade, ["websocket"]);
-    let cors = mapping.cors.unwrap();
+    let cors = mapping.cors.clone().unwrap();
     assert_eq!(cors.origins, ["a", "b"]);
     assert_eq!(cors.methods, ["GET"]);
     assert_eq!(cors.headers, ["x"]);
@@ -109,7 +112,7 @@ fn label_shorthands_are_written_out() {
          {x-user: {header: x-user, omit_if_not_present: true}}, {generic_key: other}]}]}";
     // An API server would refuse them in v3alpha1; whoever wrote them is understood all the same.
     for version in ["getambassador.io/v2", "getambassador.io/v3alpha1"] {
-        let labels = mapping(version, text).labels.unwrap();
+        let labels = mapping(version, text).labels.clone().unwrap();
         assert_eq!(
             labels["ambassador"][0]["g"],
             [
@@ -132,7 +135,7 @@ fn label_shorthands_are_written_out() {
 fn fields_of_v3alpha1_stored_as_v2_have_their_names_back() {
     let mapping = v2("v3StatsName: st\nv3health_checks: [{health_check: {http: {path: /}}}]");
     assert_eq!(mapping.stats_name.as_deref(), Some("st"));
-    assert_eq!(mapping.health_checks.unwrap().len(), 1);
+    assert_eq!(mapping.health_checks.clone().unwrap().len(), 1);
     let (Spec::TLSContext(context), problems) =
         read("getambassador.io/v2", "TLSContext", "hosts: a\nv3CRLSecret: crl")
     else {

@@ -580,7 +580,7 @@ data: {k: v}
     assert_eq!(service.ports[1].target_port, Some(crate::crd::kube::IntOrString::Int(8081)));
     assert_eq!(object(0).meta.created, Some(1_577_934_245));
     assert_eq!(object(0).meta.resource_version.as_deref(), Some("7"));
-    assert_eq!(object(3).meta.ambassador_id, ["me"]);
+    assert_eq!(*object(3).meta.ambassador_id, ["me"]);
     let Spec::EndpointSlice(slice) = &object(1).spec else { panic!() };
     assert_eq!(slice.endpoints[0].addresses, ["10.0.0.2"]);
 }
@@ -848,7 +848,7 @@ fn ambassador_ids() {
             panic!("{spec}")
         };
         assert!(problems.is_empty());
-        assert_eq!(object.meta.ambassador_id, expected);
+        assert_eq!(*object.meta.ambassador_id, *expected);
     }
     check("", &["default"]);
     check("ambassador_id: one", &["one"]);
@@ -859,7 +859,7 @@ fn ambassador_ids() {
     check("ambassador_id: [$ZONE]", &["example.com"]);
     check_spec("Host", "ambassador_id: 7", "error spec.ambassador_id WrongType");
     let meta = Meta {
-        ambassador_id: vec!["_automatic_".into()],
+        ambassador_id: ["_automatic_".into()].into(),
         ..Meta::of(Ref::new(Kind::Host, "a", "b"))
     };
     assert!(meta.is_for("anything"));

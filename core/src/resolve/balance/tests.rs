@@ -25,7 +25,7 @@ fn forwarded(ir: &Ir) -> (Arc<Cluster>, Option<HashKey>) {
     let groups = &ir.listeners[0].virtual_hosts[0].groups;
     let group = groups.iter().find(|g| &*g.members[0].route.object.name == "m").unwrap();
     let Action::Forward(forward) = &group.members[0].route.action else { panic!() };
-    (Arc::clone(&ir.clusters[&forward.cluster]), forward.hash.clone())
+    (Arc::clone(&ir.clusters[&forward.cluster]), forward.hash.as_deref().cloned())
 }
 
 #[track_caller]

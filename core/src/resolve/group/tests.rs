@@ -97,11 +97,11 @@ fn copies(members: &[(&str, &str)], expected: &[&str]) -> Problems {
     let members = groups.filter(|g| !g.members[0].route.unguarded).flat_map(|g| &g.members);
     let copies: Vec<String> = members
         .filter_map(|member| match &member.route.action {
-            ir::Action::Forward(ir::Forward { shadow: Some(shadow), .. }) => Some(format!(
-                "{} -> {} {} {}",
-                member.route.object.name, shadow.object.name, shadow.cluster, shadow.percent
-            )),
-            _ => None,
+            ir::Action::Forward(forward) => forward.shadow.as_ref().map(|shadow| {
+                let (name, shadowed) = (&member.route.object.name, &shadow.object.name);
+                format!("{name} -> {shadowed} {} {}", shadow.cluster, shadow.percent)
+            }),
+            ir::Action::Redirect(_) => None,
         })
         .collect();
     assert_eq!(copies, expected);

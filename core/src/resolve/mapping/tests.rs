@@ -26,7 +26,7 @@ fn group(fields: &str) -> Arc<ir::Group> {
 #[track_caller]
 fn forward(fields: &str) -> ir::Forward {
     match &group(fields).members[0].route.action {
-        ir::Action::Forward(forward) => forward.clone(),
+        ir::Action::Forward(forward) => (**forward).clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -194,7 +194,7 @@ fn redirects() {
         .route
         .action
     {
-        ir::Action::Redirect(redirect) => redirect.clone(),
+        ir::Action::Redirect(redirect) => (**redirect).clone(),
         other => panic!("{other:?}"),
     };
     let plain = redirect("prefix: /a/, service: foo");

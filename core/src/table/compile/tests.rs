@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::ir::{EmissaryRank, InsecureAction, Matcher, SecurityModel};
+use crate::ir::{InsecureAction, Matcher, SecurityModel};
 use crate::name::{Kind, Ref};
 use crate::table::sample;
 
@@ -13,18 +13,18 @@ fn host(domain: &str, names: &[&str]) -> ir::VirtualHost {
     let group = |name: &&str| {
         let mut route = sample::route(name);
         if let ir::Action::Forward(forward) = &mut route.action {
-            forward.cluster = (*name).into();
+            Arc::make_mut(forward).cluster = (*name).into();
         }
         let path = PathMatch::Prefix { text: format!("/{name}").into(), case_sensitive: true };
         Arc::new(ir::Group {
-            matcher: Matcher {
+            matcher: Arc::new(Matcher {
                 path,
                 authority: None,
                 method: None,
                 headers: Vec::new(),
                 query: Vec::new(),
-            },
-            rank: EmissaryRank::default(),
+            }),
+            rank: Arc::default(),
             members: vec![ir::Member { from: 0, to: 100, route: route.into() }],
         })
     };

@@ -292,7 +292,7 @@ fn candidate(place: usize, group: &Group, takes: bool, verdict: String) -> Candi
         place,
         mappings: group.members.iter().map(share).collect(),
         clauses: clauses(&group.source.matcher),
-        rank: group.source.rank.clone(),
+        rank: (*group.source.rank).clone(),
         takes,
         verdict,
     }
@@ -468,7 +468,7 @@ fn outcome(hit: Hit<'_>, request: &Request<'_>, circumstances: &Circumstances<'_
             };
             let Circumstances { peer, local, client, feeds, .. } = *circumstances;
             let caller = Caller { head: request.head, client, peer, local };
-            let key = forward.hash.as_ref().map(|key| (key, &caller));
+            let key = forward.hash.as_deref().map(|key| (key, &caller));
             Outcome::Forward {
                 mapping: mapping(route),
                 cluster: Arc::clone(&forward.cluster.spec.name),

@@ -11,19 +11,19 @@ use crate::table::{Slots, Table, compile};
 fn group(name: &str, rank: EmissaryRank, window: (u32, u32), header: Option<&str>) -> Arc<Group> {
     let mut route = sample::route(name);
     if let ir::Action::Forward(forward) = &mut route.action {
-        forward.path = PathRewrite::Prefix { len: 3, with: "/".into() };
+        Arc::make_mut(forward).path = PathRewrite::Prefix { len: 3, with: "/".into() };
     }
     let field =
         |value: &str| FieldMatch { name: "x-v".into(), value: ValueMatch::Exact(value.into()) };
     Arc::new(Group {
-        matcher: Matcher {
+        matcher: Arc::new(Matcher {
             path: PathMatch::Prefix { text: "/a/".into(), case_sensitive: true },
             authority: None,
             method: None,
             headers: header.map(field).into_iter().collect(),
             query: Vec::new(),
-        },
-        rank,
+        }),
+        rank: rank.into(),
         members: vec![Member { from: window.0, to: window.1, route: route.into() }],
     })
 }

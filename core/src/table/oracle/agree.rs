@@ -261,7 +261,7 @@ fn lower_host(host: &Host, manifests: &Manifests) -> ir::VirtualHost {
     groups.sort_by(|(_, a, _), (_, b, _)| b.cmp(a));
     let group = |(matcher, rank, members): (ir::Matcher, EmissaryRank, Vec<&Mapping>)| {
         let members = lower_members(&members);
-        Arc::new(ir::Group { matcher, rank, members })
+        Arc::new(ir::Group { matcher: matcher.into(), rank: rank.into(), members })
     };
     ir::VirtualHost {
         domain: host.hostname.as_str().into(),
@@ -312,12 +312,12 @@ fn lower_route(mapping: &Mapping) -> ir::Route {
     let mut route = sample::route(&mapping.name);
     route.always = mapping.prefix == "/.well-known/acme-challenge/";
     if mapping.redirects {
-        route.action = ir::Action::Redirect(Redirect {
+        route.action = ir::Action::Redirect(Arc::new(Redirect {
             host: Some("elsewhere".into()),
             scheme: None,
             path: RedirectPath::Keep,
             status: 301,
-        });
+        }));
     }
     route
 }

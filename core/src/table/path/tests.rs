@@ -11,7 +11,7 @@ fn group(path: PathMatch) -> Arc<Group> {
     };
     let matcher =
         ir::Matcher { path, authority: None, method: None, headers: Vec::new(), query: Vec::new() };
-    let source = ir::Group { matcher, rank: ir::EmissaryRank::default(), members: Vec::new() };
+    let source = ir::Group { matcher: matcher.into(), rank: Arc::default(), members: Vec::new() };
     Arc::new(Group { source: source.into(), bare: true, literals, members: SmallVec::new() })
 }
 

@@ -37,7 +37,7 @@ fn forward(ir: &mut ir::Ir) -> &mut ir::Forward {
     let host = Arc::make_mut(&mut ir.listeners[0].virtual_hosts[0]);
     let route = &mut Arc::make_mut(&mut host.groups[0]).members[0].route;
     match &mut Arc::make_mut(route).action {
-        ir::Action::Forward(forward) => forward,
+        ir::Action::Forward(forward) => Arc::make_mut(forward),
         ir::Action::Redirect(_) => panic!("the route forwards"),
     }
 }

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::crd::{Mapping, Meta, Origin, Spec};
+use crate::name::Kind;
+
+fn object(n: u16) -> Arc<Object> {
+    // Two kinds, so that a search may begin between them.
+    let kind = if n.is_multiple_of(2) { Kind::Mapping } else { Kind::Host };
+    let meta = Meta::of(Ref::new(kind, "default", format!("{n:05}")));
+    let spec = Spec::Mapping(Box::new(Mapping::default()));
+    Arc::new(Object { meta, spec, origin: Origin::default() })
+}
+
+proptest! {
+    /// The same as a tree of objects, whatever happens, and copies stay as they were.
+    #[test]
+    fn a_list_is_a_map(edits in proptest::collection::vec((any::<bool>(), 0..600_u16), 0..2000)) {
+        let (mut list, mut map) = (Objects::default(), BTreeMap::new());
+        let mut copies = Vec::new();
+        for (at, (adds, n)) in edits.into_iter().enumerate() {
+            let object = object(n);
+            let name = object.meta.object.clone();
+            if adds {
+                list.insert(Arc::clone(&object));
+                map.insert(name.clone(), object);
+            } else {
+                list.remove(&name);
+                map.remove(&name);
+            }
+            prop_assert_eq!(list.get(&name).is_some(), adds);
+            if at % 500 == 0 {
+                copies.push((list.clone(), map.clone()));
+            }
+        }
+        copies.push((list, map));
+        let first = Ref::new(Kind::Mapping, "", "");
+        for (list, map) in copies {
+            let same = |a: &Arc<Object>, b: &Arc<Object>| Arc::ptr_eq(a, b);
+            prop_assert_eq!(list.len(), map.len());
+            prop_assert!(list.iter().zip(map.values()).all(|(a, b)| same(a, b)));
+            prop_assert_eq!(list.iter().count(), map.len());
+            let from: Vec<_> = list.from(&first).collect();
+            let expected: Vec<_> = map.range(first.clone()..).map(|(_, object)| object).collect();
+            prop_assert_eq!(from.len(), expected.len());
+            prop_assert!(from.iter().zip(&expected).all(|(a, b)| same(a, b)));
+        }
+    }
+}
+
+#[test]
+fn what_comes_in_order_fills_its_chunks() {
+    let mut list = Objects::default();
+    (0..1280).map(|n| object(n * 2)).for_each(|object| list.insert(object));
+    assert_eq!(list.chunks.len(), 1280 / CHUNK_MAX);
+}
