@@ -43,9 +43,14 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS handshake must be complete within this time of its first byte.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// TLS handshakes of clients in flight per worker; beyond, the oldest of the listener that has most
-/// makes room.
-pub const HANDSHAKES_MAX: usize = 256;
+/// TLS handshakes of clients in flight per worker; beyond, one of the listener that has most makes
+/// room: the oldest whose ClientHello is not whole, else the oldest.
+pub const HANDSHAKES_MAX: usize = 1024;
+/// TLS handshakes of one listener that may wait for their turn before it takes new connections.
+pub const HANDSHAKES_WAITING_MAX: usize = 256;
+/// What handshakes of clients may take of one turn of a worker's event loop before others get
+/// theirs. One that began goes on to where it waits for its client.
+pub const HANDSHAKE_TURN: Duration = Duration::from_micros(200);
 /// An HTTP/1 request body must make progress at least this often; beyond: 408.
 pub const BODY_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// A keep-alive connection without a request is closed after this time.
@@ -66,7 +71,7 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(600);
 /// `net.core.somaxconn`).
 pub const LISTEN_BACKLOG_MAX: u16 = 4096;
 /// Connections accepted from one socket before others get their turn.
-pub const ACCEPT_BATCH_MAX: usize = 64;
+pub const ACCEPT_BATCH_MAX: usize = 16;
 /// Pause after accepting failed for want of descriptors or memory; doubles while it goes on.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest such pause.

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -81,13 +81,20 @@ pub(crate) struct Shown {
 
 struct Handle {
     messages: Sender<Message>,
-    wake: UnixStream,
+    wake: Arc<UnixStream>,
     slab: Arc<Slab>,
     shown: Arc<Shown>,
     cpu: Option<usize>,
     chosen: Chosen,
     log: Arc<LogQueue>,
     _thread: JoinHandle<()>,
+}
+
+impl Drop for Handle {
+    /// The worker has this end of its inbox, too: it would wait there for ever.
+    fn drop(&mut self) {
+        let _ = self.wake.shutdown(Shutdown::Both);
+    }
 }
 
 /// The addresses of this process.
@@ -143,6 +150,7 @@ impl Workers {
             let (wake, woken) = UnixStream::pair()?;
             wake.set_nonblocking(true)?;
             woken.set_nonblocking(true)?;
+            let wake = Arc::new(wake);
             let slab = Arc::new(Slab::default());
             let shown = Arc::new(Shown::default());
             let queue = Arc::new(LogQueue::default());
@@ -153,6 +161,7 @@ impl Workers {
                 options: options.clone(),
                 inbox,
                 woken,
+                bell: wake.clone(),
                 acks: ack_sender.clone(),
                 slab: slab.clone(),
                 shown: shown.clone(),
@@ -217,7 +226,7 @@ impl Workers {
             return false;
         }
         // A full pipe is a wake-up already.
-        let _ = (&handle.wake).write(&[1]);
+        let _ = (&*handle.wake).write(&[1]);
         true
     }
 

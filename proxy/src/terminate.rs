@@ -22,7 +22,7 @@ use rustls::{Connection, ServerConfig};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
-use crate::net::tls::{self as wire, Failure};
+use crate::net::tls::{self as wire, Failure, Pace};
 use crate::worker::{ListenerState, Worker};
 
 /// What a TLS handshake settled.
@@ -128,20 +128,28 @@ pub(crate) struct Handshakes(RefCell<Vec<Rc<Pending>>>);
 struct Pending {
     listener: ListenerSlot,
     socket: Rc<Timer>,
+    /// The ClientHello was whole, and got its answer.
+    answered: Cell<bool>,
     shed: Cell<bool>,
 }
 
 impl Handshakes {
-    /// Counts a handshake in; where that is one too many, the oldest of the listener that has most
-    /// makes room. Clients that go on with their handshake are seldom the oldest of a flood.
+    /// Counts a handshake in; where that is one too many, one of the listener that has most makes
+    /// room: the oldest without an answer yet, else the oldest. Clients that mean it send their
+    /// hello at once, and go on after the answer sooner than it takes to answer as many others.
     fn begin(&self, listener: ListenerSlot, socket: &Rc<Timer>) -> Rc<Pending> {
         let mut pending = self.0.borrow_mut();
         if pending.len() >= HANDSHAKES_MAX {
-            // Per listener: how many, and where the oldest is.
+            // Per listener: how many, and where the oldest is that would go.
             let mut shares: Vec<(ListenerSlot, usize, usize)> = Vec::new();
             for (at, entry) in pending.iter().enumerate() {
                 match shares.iter_mut().find(|(listener, ..)| *listener == entry.listener) {
-                    Some((_, count, _)) => *count += 1,
+                    Some((_, count, goes)) => {
+                        *count += 1;
+                        if pending[*goes].answered.get() && !entry.answered.get() {
+                            *goes = at;
+                        }
+                    }
                     None => shares.push((entry.listener, 1, at)),
                 }
             }
@@ -150,7 +158,12 @@ impl Handshakes {
             shed.shed.set(true);
             shed.socket.stop(Direction::Both);
         }
-        let entry = Rc::new(Pending { listener, socket: socket.clone(), shed: Cell::new(false) });
+        let entry = Rc::new(Pending {
+            listener,
+            socket: socket.clone(),
+            answered: Cell::new(false),
+            shed: Cell::new(false),
+        });
         pending.push(entry.clone());
         entry
     }
@@ -182,7 +195,7 @@ pub(crate) async fn accept(
     let timers = &worker.timers;
     timers.arm(&stream.timer, timers.now(), HANDSHAKE_TIMEOUT, Direction::Both);
     let entry = worker.handshakes.begin(listener.slot, &stream.timer);
-    let settled = handshake(worker, listener, &mut stream).await;
+    let settled = handshake(worker, listener, &entry, &mut stream).await;
     worker.handshakes.end(&entry);
     let count = |cell| worker.slab.listener_add(listener.slot, cell, 1);
     match settled {
@@ -231,15 +244,17 @@ fn cell_of(error: &Error) -> ListenerCell {
 async fn handshake(
     worker: &Rc<Worker>,
     listener: &ListenerState,
+    entry: &Pending,
     stream: &mut Stream,
 ) -> Result<Option<(Handshake, Option<Arc<TcpRoute>>)>, Refusal> {
     let passes = {
         let view = worker.view(listener);
         view.table.listener(listener.slot).is_some_and(|listener| listener.tcp.is_some())
     };
+    let pace = Pace { turns: &worker.turns, waiting: &listener.handshakes_waiting };
     let mut whole = Vec::new();
-    let hello = wire::hello(stream, &worker.buffers, passes.then_some(&mut whole));
-    let (accepted, rest) = hello.await.map_err(Refusal::Handshake)?;
+    let hello = wire::hello(stream, &worker.buffers, pace, passes.then_some(&mut whole));
+    let (accepted, rest, turn) = hello.await.map_err(Refusal::Handshake)?;
     let hello = accepted.client_hello();
     let server_name = server_name(&hello);
     let chain = {
@@ -266,7 +281,9 @@ async fn handshake(
             return Err(Refusal::Handshake(Failure::Refused(error)));
         }
     };
-    let session = stream.start_tls(connection, rest, &worker.buffers).await;
+    entry.answered.set(true);
+    drop(turn);
+    let session = stream.start_tls(connection, rest, &worker.buffers, Some(pace)).await;
     let session = session.map_err(Refusal::Handshake)?;
     let (version, cipher, certificate) = session.inspect(|connection| {
         count(&worker.slab, listener.slot, connection);

@@ -128,7 +128,9 @@ async fn handshake(
     let name = server_name(client, &cluster.spec.host, address.ip());
     let started = match ClientConnection::new(configuration(client), name) {
         Ok(connection) => {
-            stream.start_tls(Connection::Client(connection), Vec::new(), &worker.buffers).await
+            // Not paced: a request waits for it.
+            let connection = Connection::Client(connection);
+            stream.start_tls(connection, Vec::new(), &worker.buffers, None).await
         }
         Err(error) => Err(Failure::Refused(error)),
     };

@@ -106,6 +106,12 @@ fn begin_download(gateway: &Gateway) -> Client {
     client
 }
 
+/// The calling thread yields to all others from now on.
+pub(crate) fn be_nice() {
+    // SAFETY: setpriority(2) takes plain integers; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// Two sockets per download for the gateway, which inherits the limit, and two for us.
 pub(crate) fn raise_descriptors() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

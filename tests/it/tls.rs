@@ -379,10 +379,9 @@ fn p99(mut times: Vec<Duration>) -> Duration {
 }
 
 #[test]
-fn slow_and_silent_handshakes_slow_nobody_down() {
+fn floods_of_handshakes_slow_nobody_down() {
     let _alone = heavy();
     super::swaps::raise_descriptors();
-    const FLOOD: usize = 2_000;
     let upstream = Upstream::echo("a").unwrap();
     let manifests = https(8443) + &to(&upstream) + &host("a.example", "");
     for driver in DRIVERS {
@@ -396,36 +395,35 @@ fn slow_and_silent_handshakes_slow_nobody_down() {
             };
             p99((0..1_000).map(once).collect())
         };
-        let (stop, begun, said) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        let flood = Flood::default();
         let mut ratios: Vec<f64> = Vec::new();
         let mut told = String::new();
         ask();
         for _ in 0..5 {
             let alone = ask();
-            stop.store(false, Relaxed);
-            let (before, spoken) = (begun.load(Relaxed), said.load(Relaxed));
+            let before = flood.said();
             let among = std::thread::scope(|scope| {
-                let flood = scope.spawn(|| flood(&gateway, FLOOD, &stop, &begun, &said));
+                let flooding = scope.spawn(|| flood.run(&gateway));
                 let open = "envoy_listener_downstream_cx_active";
                 wait_until("the flood", PATIENCE, || {
-                    begun.load(Relaxed) - before >= FLOOD as u64
-                        && metric(&gateway, open) > FLOOD as u64 * 4 / 5
+                    metric(&gateway, open) > Flood::CONNECTIONS as u64 * 4 / 5
                 });
                 let among = ask();
                 // A whole handshake gets through as well.
                 client(&gateway, &ClientOptions::name("a.example")).unwrap();
-                stop.store(true, Relaxed);
-                flood.join().unwrap();
+                flood.stop.store(true, Relaxed);
+                flooding.join().unwrap();
                 among
             });
             // The slower of before and after: the machine may have other work, too.
             let alone = alone.max(ask());
             let allowed = alone * 2 + Duration::from_millis(1);
             ratios.push(among.as_secs_f64() / allowed.as_secs_f64());
+            let after = flood.said();
+            let [connections, hellos, bytes] = [0, 1, 2].map(|at| after[at] - before[at]);
             told += &format!(
-                "{alone:?} → {among:?} among {} connections and {} bytes; ",
-                begun.load(Relaxed) - before,
-                said.load(Relaxed) - spoken
+                "{alone:?} → {among:?} among {connections} connections, {hellos} whole hellos \
+                 and {bytes} single bytes; "
             );
         }
         ratios.sort_by(f64::total_cmp);
@@ -435,31 +433,66 @@ fn slow_and_silent_handshakes_slow_nobody_down() {
     }
 }
 
-/// Of these one in six says one byte of a handshake after the other, every 10 ms: more than there
-/// is room for. The others say nothing. What the gateway ends begins anew at once.
-fn flood(gateway: &Gateway, n: usize, stop: &AtomicBool, begun: &AtomicU64, said: &AtomicU64) {
-    let connect = |_| {
+/// 2,000 connections. Of three, one says nothing; one says one byte of a ClientHello after the
+/// other; one says a whole ClientHello, lets the gateway answer it, and says no more. All of it as
+/// fast as one thread can; what the gateway ends begins anew at once.
+#[derive(Default)]
+struct Flood {
+    stop: AtomicBool,
+    connections: AtomicU64,
+    hellos: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Flood {
+    const CONNECTIONS: usize = 2_000;
+
+    /// Connections, whole ClientHellos and single bytes so far.
+    fn said(&self) -> [u64; 3] {
+        [&self.connections, &self.hellos, &self.bytes].map(|count| count.load(Relaxed))
+    }
+
+    fn connect(&self, gateway: &Gateway) -> TcpStream {
         let socket = TcpStream::connect(gateway.address(8443)).unwrap();
         socket.set_nonblocking(true).unwrap();
-        begun.fetch_add(1, Relaxed);
+        self.connections.fetch_add(1, Relaxed);
         socket
-    };
-    let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 200]].concat();
-    let mut sockets: Vec<(TcpStream, usize)> = (0..n).map(|n| (connect(n), 0)).collect();
-    while !stop.load(Relaxed) {
-        for (at, (socket, sent)) in sockets.iter_mut().enumerate().step_by(6) {
-            if *sent < hello.len() {
-                *sent += usize::from(socket.write(&hello[*sent..=*sent]).is_ok());
-                said.fetch_add(1, Relaxed);
-            }
-            let open = matches!(
-                socket.read(&mut [0; 64]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock
-            );
-            if !open {
-                (*socket, *sent) = (connect(at), 0);
+    }
+
+    fn run(&self, gateway: &Gateway) {
+        // Floods come from machines of their own: this one leaves the others theirs.
+        super::swaps::be_nice();
+        self.stop.store(false, Relaxed);
+        let hello = tls::client_hello(&ClientOptions::name("a.example")).unwrap();
+        let mut sockets: Vec<(TcpStream, usize)> =
+            (0..Self::CONNECTIONS).map(|_| (self.connect(gateway), 0)).collect();
+        while !self.stop.load(Relaxed) {
+            for (at, (socket, sent)) in sockets.iter_mut().enumerate() {
+                let (say, count) = match at % 3 {
+                    // Never whole.
+                    0 if *sent + 1 < hello.len() => (&hello[*sent..=*sent], &self.bytes),
+                    1 if *sent == 0 => (&hello[..], &self.hellos),
+                    0 | 1 => (&[][..], &self.bytes),
+                    _ => continue,
+                };
+                if !say.is_empty() && socket.write(say).is_ok() {
+                    *sent += say.len();
+                    count.fetch_add(1, Relaxed);
+                }
+                let ended = loop {
+                    match socket.read(&mut [0; 4096]) {
+                        Ok(1..) => {}
+                        Ok(0) => break true,
+                        Err(error) => break error.kind() != ErrorKind::WouldBlock,
+                    }
+                };
+                if ended {
+                    (*socket, *sent) = (self.connect(gateway), 0);
+                }
+                if self.stop.load(Relaxed) {
+                    return;
+                }
             }
         }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }

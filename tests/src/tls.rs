@@ -235,6 +235,15 @@ pub fn connect(
     Ok(Stream::Client(Box::new(stream)))
 }
 
+/// What a client says first, to be sent by something that is none.
+pub fn client_hello(options: &ClientOptions) -> Result<Vec<u8>> {
+    let name = options.server_name.as_deref().unwrap_or("nobody.invalid").to_owned();
+    let mut connection = ClientConnection::new(options.config()?, name.try_into()?)?;
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// How a back end speaks TLS: with this certificate, and with clients of this authority only, if
 /// one is named.
 pub fn server(leaf: &Leaf, clients: Option<&str>) -> Result<Arc<ServerConfig>> {

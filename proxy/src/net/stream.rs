@@ -21,7 +21,7 @@ use monoio::net::TcpStream;
 use super::buffer::Buffers;
 use super::socket::{self, Direction, Peek};
 use super::timer::{Timer, Timers};
-use super::tls::{Failure, Session};
+use super::tls::{Failure, Pace, Session};
 
 /// The receiving half.
 #[derive(Debug)]
@@ -77,18 +77,30 @@ impl Stream {
         }
     }
 
+    /// Receives what plain TCP has by now; 0 is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing is there.
+    pub(super) fn try_recv(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self.reader.unread.is_empty() {
+            true => socket::try_recv(self.timer.fd(), buffer),
+            false => Ok(self.reader.reread(buffer)),
+        }
+    }
+
     /// Handshakes on what is plain TCP so far; from then on everything goes through the session.
     /// `rest`: bytes received that `connection` has not seen. Ends by the timer's deadline, which
-    /// must shut both directions.
+    /// must shut both directions. `pace`: where others must be left some time.
     pub(crate) async fn start_tls(
         &mut self,
         connection: rustls::Connection,
         mut rest: Vec<u8>,
         buffers: &Rc<Buffers>,
+        pace: Option<Pace<'_>>,
     ) -> Result<Rc<Session>, Failure> {
         rest.append(&mut self.reader.unread);
         let session = Session::new(connection, rest, self.timer.clone(), buffers.clone());
-        session.handshake(&mut self.reader.tcp, &mut self.writer.tcp).await?;
+        session.handshake(&self.reader, &mut self.writer.tcp, pace).await?;
         self.reader.tls = Some(session.clone());
         self.writer.tls = Some(session.clone());
         Ok(session)
@@ -165,12 +177,7 @@ impl Reader {
     pub(crate) async fn recv(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         debug_assert!(buffer.capacity() > buffer.len());
         if !self.unread.is_empty() {
-            let n = self.unread.len().min(buffer.capacity() - buffer.len());
-            buffer.extend(self.unread.drain(..n));
-            if self.unread.is_empty() {
-                self.unread = Vec::new();
-            }
-            return (Ok(n), buffer);
+            return (Ok(self.reread(&mut buffer)), buffer);
         }
         if let Some(session) = &self.tls {
             return session.recv(&mut self.tcp, buffer).await;
@@ -181,6 +188,16 @@ impl Reader {
         let (at, end) = (buffer.len(), buffer.capacity());
         let (result, slice) = self.tcp.read(SliceMut::new(buffer, at, end)).await;
         (result, slice.into_inner())
+    }
+
+    /// Takes what was given back.
+    fn reread(&mut self, buffer: &mut Vec<u8>) -> usize {
+        let n = self.unread.len().min(buffer.capacity() - buffer.len());
+        buffer.extend(self.unread.drain(..n));
+        if self.unread.is_empty() {
+            self.unread = Vec::new();
+        }
+        n
     }
 
     /// Gives bytes back: they are what is received next.

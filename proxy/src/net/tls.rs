@@ -27,8 +27,9 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 
 use super::buffer::Buffers;
 use super::socket::{self, Peek};
-use super::stream::{Stream, send_plain};
+use super::stream::{Reader, Stream, send_plain};
 use super::timer::Timer;
+use crate::worker::turns::{Turn, Turns};
 
 /// Room in a small send buffer for what TLS adds to one record, and for a ticket or an alert.
 const SEALED_SMALL_EXTRA: usize = 1024;
@@ -42,23 +43,46 @@ pub(crate) enum Failure {
     Refused(rustls::Error),
 }
 
-/// Receives a ClientHello; gives it with the bytes behind it. `whole` gets all of both, where
-/// somebody else may have to receive them again.
-pub(crate) async fn hello(
+/// How a listener's handshakes come by their turns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace<'t> {
+    pub(crate) turns: &'t Turns,
+    /// Counts those that wait for one.
+    pub(crate) waiting: &'t Cell<usize>,
+}
+
+impl<'t> Pace<'t> {
+    async fn turn(self) -> Turn<'t> {
+        self.turns.turn(self.waiting).await
+    }
+}
+
+/// Receives a ClientHello; gives it with the bytes behind it, and the turn that answering it is
+/// part of. `whole` gets all of both, where somebody else may have to receive them again.
+pub(crate) async fn hello<'t>(
     stream: &mut Stream,
     buffers: &Buffers,
+    pace: Pace<'t>,
     mut whole: Option<&mut Vec<u8>>,
-) -> Result<(Accepted, Vec<u8>), Failure> {
+) -> Result<(Accepted, Vec<u8>, Turn<'t>), Failure> {
     let mut acceptor = Acceptor::default();
     loop {
         // A client that lets us wait costs no buffer.
         if stream.reader.readable().await.is_err() {
             return Err(Failure::Ended);
         }
-        let (received, buffer) = stream.reader.recv(buffers.take()).await;
-        if !matches!(received, Ok(n) if n > 0) {
-            buffers.put(buffer);
-            return Err(Failure::Ended);
+        let turn = pace.turn().await;
+        let mut buffer = buffers.take();
+        match stream.try_recv(&mut buffer) {
+            Ok(n) if n > 0 => {}
+            Err(error) if is_temporary(&error) => {
+                buffers.put(buffer);
+                continue;
+            }
+            _ => {
+                buffers.put(buffer);
+                return Err(Failure::Ended);
+            }
         }
         if let Some(whole) = &mut whole {
             whole.extend_from_slice(&buffer);
@@ -79,7 +103,7 @@ pub(crate) async fn hello(
                 Ok(Some(accepted)) => {
                     let rest = buffer[taken..].to_vec();
                     buffers.put(buffer);
-                    return Ok((accepted, rest));
+                    return Ok((accepted, rest, turn));
                 }
                 Err((error, alert)) => {
                     refuse(stream, alert);
@@ -104,6 +128,10 @@ pub(crate) fn refuse(stream: &Stream, mut alert: AcceptedAlert) {
 pub(crate) fn alert(stream: &Stream, description: rustls::AlertDescription) {
     let bytes = [0x15, 3, 3, 0, 2, 2, u8::from(description)];
     let _ = socket::try_send(stream.timer.fd(), &bytes);
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// One connection's TLS, shared by its two halves.
@@ -164,8 +192,9 @@ impl Session {
     /// first bytes that are sent, or when bytes are first waited for.
     pub(super) async fn handshake(
         &self,
-        reader: &mut OwnedReadHalf<TcpStream>,
+        reader: &Reader,
         writer: &mut OwnedWriteHalf<TcpStream>,
+        pace: Option<Pace<'_>>,
     ) -> Result<(), Failure> {
         loop {
             self.engine.borrow_mut().unseal();
@@ -177,19 +206,19 @@ impl Session {
             if !self.engine.borrow().connection.is_handshaking() {
                 return Ok(());
             }
-            if self.send(writer, Vec::new(), 0).await.0.is_err() {
+            let ended = self.engine.borrow_mut().end().is_some();
+            if ended || self.send(writer, Vec::new(), 0).await.0.is_err() {
                 return Err(Failure::Ended);
             }
-            let (received, buffer) = reader.read(self.buffers.take()).await;
-            if matches!(received, Ok(n) if n > 0) {
-                self.engine.borrow_mut().absorb(&buffer);
+            // A peer that lets us wait costs no buffer.
+            if reader.readable().await.is_err() {
+                return Err(Failure::Ended);
             }
-            self.buffers.put(buffer);
-            match received {
-                Ok(n) if n > 0 => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                _ => return Err(Failure::Ended),
-            }
+            let _turn = match pace {
+                Some(pace) => Some(pace.turn().await),
+                None => None,
+            };
+            self.look();
         }
     }
 
@@ -288,8 +317,7 @@ impl Session {
                 engine.more = n == buffer.capacity();
                 engine.absorb(&buffer);
             }
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if is_temporary(&error) => {}
             Err(error) => engine.broken = Some(error.kind()),
         }
         drop(engine);

@@ -15,12 +15,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use monoio::net::TcpStream;
 use monoio::time::sleep;
 use ringway_core::limits::{
-    ACCEPT_BACKOFF, ACCEPT_BACKOFF_MAX, ACCEPT_BATCH_MAX, ACCEPT_SETTLE_TIME, LISTEN_BACKLOG_MAX,
+    ACCEPT_BACKOFF, ACCEPT_BACKOFF_MAX, ACCEPT_BATCH_MAX, ACCEPT_SETTLE_TIME,
+    HANDSHAKES_WAITING_MAX, LISTEN_BACKLOG_MAX,
 };
 use ringway_core::observe::metric::WorkerCell;
 use rustix::io::Errno;
@@ -29,9 +30,6 @@ use socket2::{SockFilter, SockRef};
 
 use super::{ListenerState, Worker, connected};
 use crate::net::socket::{Direction, shutdown};
-
-/// Others get their turn between two batches.
-const BATCH_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a queue holds at most: Linux takes one more than the backlog. As many again may complete
 /// while they are taken.
@@ -54,7 +52,7 @@ pub(super) struct Socket {
 enum Taken {
     /// Nothing more is queued.
     Empty,
-    /// There may be more.
+    /// There may be more, for a later turn.
     More,
     /// A limit is reached.
     NoRoom,
@@ -92,12 +90,13 @@ impl Socket {
     pub(super) async fn serve(self: Rc<Self>, worker: Rc<Worker>) {
         let mut backoff = ACCEPT_BACKOFF;
         while self.room(&worker).await && self.readable().await {
-            match self.take(&worker) {
+            let crowded = self.listener.borrow().handshakes_waiting.get() >= HANDSHAKES_WAITING_MAX;
+            match if crowded { Taken::More } else { self.take(&worker) } {
                 Taken::Empty | Taken::NoRoom => backoff = ACCEPT_BACKOFF,
-                Taken::More => self.pause(BATCH_PAUSE).await,
+                Taken::More => self.unless_stopped(worker.turns.next()).await,
                 Taken::Shortage => {
                     worker.slab.worker_add(WorkerCell::AcceptErrors, 1);
-                    self.pause(backoff).await;
+                    self.unless_stopped(sleep(backoff)).await;
                     backoff = (backoff * 2).min(ACCEPT_BACKOFF_MAX);
                 }
             }
@@ -118,7 +117,7 @@ impl Socket {
                     connected(worker, &self.listener.borrow(), stream, peer);
                     taken += 1;
                     if taken % ACCEPT_BATCH_MAX == 0 {
-                        sleep(BATCH_PAUSE).await;
+                        worker.turns.next().await;
                     }
                 }
                 Ok(None) if settles => {
@@ -183,14 +182,14 @@ impl Socket {
         .await
     }
 
-    async fn pause(&self, time: Duration) {
-        let mut sleep = pin!(sleep(time));
+    async fn unless_stopped(&self, wait: impl Future<Output = ()>) {
+        let mut wait = pin!(wait);
         poll_fn(|cx| {
             if self.stopped.get() {
                 return Poll::Ready(());
             }
             self.waker.set(Some(cx.waker().clone()));
-            sleep.as_mut().poll(cx)
+            wait.as_mut().poll(cx)
         })
         .await;
     }

@@ -24,6 +24,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, start: Start) {
         }
         back.clear();
         wakes = back;
+        worker.turns.begin();
         while let Ok(message) = inbox.try_recv() {
             match message {
                 Message::Command(Command::Table(table)) => {

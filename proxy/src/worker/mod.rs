@@ -5,6 +5,7 @@
 mod accept;
 mod inbox;
 pub(crate) mod state;
+pub(crate) mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use crate::observe::log::{LogQueue, LogWriter};
 use crate::rt;
 use crate::terminate::Handshakes;
 use state::ClusterState;
+use turns::Turns;
 
 /// How long a connection without a request is kept once draining began: what the client has sent
 /// before it heard of it still gets its answer, also from a client on a crowded machine.
@@ -52,6 +54,8 @@ pub(crate) struct Start {
     pub(crate) options: Options,
     pub(crate) inbox: Receiver<Message>,
     pub(crate) woken: UnixStream,
+    /// The other end of it, for the worker itself.
+    pub(crate) bell: Arc<UnixStream>,
     pub(crate) acks: Sender<Ack>,
     pub(crate) slab: Arc<Slab>,
     pub(crate) shown: Arc<Shown>,
@@ -75,19 +79,25 @@ impl Worker {
             drain_time: Duration::from_secs(1),
             share_ports: false,
         };
-        let worker = Rc::new(Self::new(&Start {
+        let (bell, woken) = UnixStream::pair().expect("a socket pair");
+        woken.set_nonblocking(true).expect("a socket of ours");
+        let start = Start {
             index: 0,
             options,
             inbox: crossbeam_channel::never(),
-            woken: UnixStream::pair().expect("a socket pair").0,
+            woken,
+            bell: Arc::new(bell),
             acks: crossbeam_channel::bounded(1).0,
             slab: Arc::default(),
             shown: Arc::default(),
             log: Arc::default(),
             epoll: false,
-        }));
+        };
+        let worker = Rc::new(Self::new(&start));
         let timers = worker.timers.clone();
         rt::spawn(async move { timers.drive().await }, || ());
+        let serving = worker.clone();
+        rt::spawn(async move { inbox::serve(&serving, start).await }, || ());
         worker
     }
 }
@@ -156,6 +166,8 @@ pub(crate) struct ListenerState {
     pub(crate) closed: Cell<bool>,
     /// Its connections.
     open: Cell<usize>,
+    /// Those whose client has said something of a handshake, for which there was no time yet.
+    pub(crate) handshakes_waiting: Cell<usize>,
 }
 
 impl ListenerState {
@@ -165,6 +177,7 @@ impl ListenerState {
             last: RefCell::new(None),
             closed: Cell::new(false),
             open: Cell::new(0),
+            handshakes_waiting: Cell::new(0),
         })
     }
 }
@@ -202,6 +215,7 @@ pub(crate) struct Worker {
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) handshakes: Handshakes,
+    pub(crate) turns: Turns,
     pub(crate) clock: Clock,
     pub(crate) log: LogWriter,
     pub(crate) draining: Cell<bool>,
@@ -251,6 +265,7 @@ impl Worker {
             log: LogWriter::new(start.log.clone(), start.options.access_log),
             buffers: Rc::default(),
             handshakes: Handshakes::default(),
+            turns: Turns::new(start.bell.clone()),
             draining: Cell::new(false),
             copies: Copies::default(),
             shown: start.shown.clone(),
