@@ -406,7 +406,10 @@ fn floods_of_handshakes_slow_nobody_down() {
                 let flooding = scope.spawn(|| flood.run(&gateway));
                 let open = "envoy_listener_downstream_cx_active";
                 wait_until("the flood", PATIENCE, || {
+                    let [_, hellos, bytes] = flood.said();
                     metric(&gateway, open) > Flood::CONNECTIONS as u64 * 4 / 5
+                        && hellos - before[1] > Flood::CONNECTIONS as u64 / 4
+                        && bytes - before[2] > Flood::CONNECTIONS as u64
                 });
                 let among = ask();
                 // A whole handshake gets through as well.
