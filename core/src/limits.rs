@@ -26,7 +26,7 @@ pub const PROXY_HEADER_BYTES_MAX: usize = BUFFER_BYTES;
 /// A connection's receive buffer, and the most of a body held per direction at a time.
 pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Free buffers that a worker keeps for reuse.
-pub const BUFFER_POOL_MAX: usize = 256;
+pub const BUFFER_POOL_MAX: usize = 4096;
 /// Free buffers that it keeps although nobody needed them for a second.
 pub const BUFFER_POOL_MIN: usize = 4;
 /// A buffer for the rest of an answer's body, taken only when bytes are there.
