@@ -19,9 +19,10 @@ use ringway_core::wire::proxy_protocol::{self, Header, Parsed};
 use crate::http::h1;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
+use crate::rt::Part;
 use crate::tcp;
 use crate::terminate::{self, Accepted, Handshake};
-use crate::worker::{ListenerState, Worker};
+use crate::worker::Open;
 
 /// First byte of a TLS record that carries a ClientHello (RFC 8446 §5.1).
 pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
@@ -54,37 +55,44 @@ enum Refused {
     Handshake,
 }
 
+/// A client's connection and all that is its own.
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    pub(crate) origin: Origin,
+    /// Waits for a request; nothing of one has come.
+    pub(crate) idle: Rc<Cell<bool>>,
+    /// The last to be dropped: what is counted as gone is gone.
+    pub(crate) open: Open,
+}
+
 /// Serves a connection until it ends.
-pub(crate) async fn serve(
-    worker: &Rc<Worker>,
-    listener: &Rc<ListenerState>,
-    stream: Stream,
-    peer: SocketAddr,
-    idle: &Cell<bool>,
-) {
-    let local = stream.local_addr().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let origin = Origin { peer, local, tls: None };
-    let bare = worker.view(listener).table.listener(listener.slot).is_none_or(is_bare_http);
-    let layers = Layers { worker, listener, stream, origin, idle };
-    // Boxed: a connection at rest is small, whatever came before its requests.
-    let opened = if bare { Ok(layers.carry(Payload::Http)) } else { Box::pin(layers.open()).await };
-    match opened {
-        Ok((Payload::Http, stream, origin)) => {
-            h1::serve(worker, listener, stream, &origin, idle).await;
-        }
-        Ok((Payload::Tcp(route), stream, origin)) => {
-            idle.set(false);
-            Box::pin(tcp::serve(worker, listener, stream, &origin, &route)).await;
-        }
-        Err(refused) => {
-            let cell = match refused {
-                Refused::Quiet | Refused::Handshake => return,
-                Refused::ProxyHeader => ListenerCell::ProxyHeaderErrors,
-                Refused::NoChain => ListenerCell::NoFilterChain,
-            };
-            worker.slab.listener_add(listener.slot, cell, 1);
-        }
+pub(crate) fn serve(client: Client) -> Part {
+    if client.listener(is_bare_http).unwrap_or(true) {
+        return h1::serve(client);
     }
+    Part::new(async move {
+        let (worker, slot) = (client.open.worker.clone(), client.open.listener.slot);
+        let refused = match client.open().await {
+            Ok((client, Payload::Http)) => return Some(h1::serve(client)),
+            Ok((client, Payload::Tcp(route))) => return Some(tunnel(client, route)),
+            Err(refused) => refused,
+        };
+        let cell = match refused {
+            Refused::Quiet | Refused::Handshake => return None,
+            Refused::ProxyHeader => ListenerCell::ProxyHeaderErrors,
+            Refused::NoChain => ListenerCell::NoFilterChain,
+        };
+        worker.slab.listener_add(slot, cell, 1);
+        None
+    })
+}
+
+fn tunnel(mut client: Client, route: Arc<TcpRoute>) -> Part {
+    client.idle.set(false);
+    Part::new(async move {
+        tcp::serve(&mut client, &route).await;
+        None
+    })
 }
 
 /// Whether connections carry HTTP and nothing before it.
@@ -92,19 +100,15 @@ fn is_bare_http(listener: &Listener) -> bool {
     listener.stack.first() == Some(&Protocol::Http) && listener.tcp.is_none()
 }
 
-/// A connection on its way up the stack.
-struct Layers<'c> {
-    worker: &'c Rc<Worker>,
-    listener: &'c Rc<ListenerState>,
-    stream: Stream,
-    origin: Origin,
-    idle: &'c Cell<bool>,
-}
+impl Client {
+    pub(crate) fn new(stream: Stream, peer: SocketAddr, idle: Rc<Cell<bool>>, open: Open) -> Self {
+        let local = stream.local_addr().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        Self { stream, origin: Origin { peer, local, tls: None }, idle, open }
+    }
 
-impl Layers<'_> {
     /// Takes one layer after the other. The stack is that of the moment of accepting: a Listener
     /// that declares PROXY since then does not speak for a client that came before.
-    async fn open(mut self) -> Result<(Payload, Stream, Origin), Refused> {
+    async fn open(mut self) -> Result<(Self, Payload), Refused> {
         let stack = self.listener(|listener| listener.stack.clone()).ok_or(Refused::NoChain)?;
         for layer in &stack {
             match layer {
@@ -121,9 +125,9 @@ impl Layers<'_> {
                     {
                         // Handshakes have their own bound and deadline.
                         self.idle.set(false);
+                        let Open { worker, listener, .. } = &self.open;
                         // Boxed: one that has said nothing yet does not pay for a handshake.
-                        let accepted =
-                            Box::pin(terminate::accept(self.worker, self.listener, self.stream));
+                        let accepted = Box::pin(terminate::accept(worker, listener, self.stream));
                         let accepted = accepted.await.ok_or(Refused::Handshake)?;
                         self.idle.set(true);
                         match accepted {
@@ -132,7 +136,7 @@ impl Layers<'_> {
                                 self.stream = stream;
                                 self.origin.tls = Some(handshake);
                                 if let Some(tcp) = tcp {
-                                    return Ok(self.carry(Payload::Tcp(tcp)));
+                                    return Ok((self, Payload::Tcp(tcp)));
                                 }
                             }
                         }
@@ -141,20 +145,16 @@ impl Layers<'_> {
                 // A TCPMapping without a host takes all that comes in cleartext.
                 Protocol::Http => {
                     let payload = self.cleartext().map_or(Payload::Http, Payload::Tcp);
-                    return Ok(self.carry(payload));
+                    return Ok((self, payload));
                 }
                 Protocol::Tcp => {
                     let tcp = self.cleartext().ok_or(Refused::NoChain)?;
-                    return Ok(self.carry(Payload::Tcp(tcp)));
+                    return Ok((self, Payload::Tcp(tcp)));
                 }
                 Protocol::Udp => return Err(Refused::NoChain),
             }
         }
         Err(Refused::NoChain)
-    }
-
-    fn carry(self, payload: Payload) -> (Payload, Stream, Origin) {
-        (payload, self.stream, self.origin)
     }
 
     fn cleartext(&self) -> Option<Arc<TcpRoute>> {
@@ -166,13 +166,15 @@ impl Layers<'_> {
 
     /// Looks at the listener as it is now.
     fn listener<T>(&self, look: impl FnOnce(&Listener) -> T) -> Option<T> {
-        self.worker.view(self.listener).table.listener(self.listener.slot).map(look)
+        let Open { worker, listener, .. } = &self.open;
+        worker.view(listener).table.listener(listener.slot).map(look)
     }
 
     /// Waits for the first byte and leaves it there.
     async fn first_byte(&mut self) -> Result<u8, Refused> {
-        let patience = self.worker.view(self.listener).settings.idle_timeout;
-        let timers = &self.worker.timers;
+        let Open { worker, listener, .. } = &self.open;
+        let patience = worker.view(listener).settings.idle_timeout;
+        let timers = &worker.timers;
         timers.arm(&self.stream.timer, timers.now(), patience, Direction::Read);
         let _ = self.stream.reader.readable().await;
         self.stream.first_byte().ok_or(Refused::Quiet)
@@ -180,7 +182,7 @@ impl Layers<'_> {
 
     /// Receives the PROXY header; what was received behind it is received again.
     async fn proxy_header(&mut self) -> Result<Header, Refused> {
-        let Self { worker, stream, .. } = self;
+        let Self { stream, open: Open { worker, .. }, .. } = self;
         let timers = &worker.timers;
         timers.arm(&stream.timer, timers.now(), PROXY_HEADER_TIMEOUT, Direction::Read);
         let _ = stream.reader.readable().await;

@@ -115,23 +115,48 @@ fn kernel_release() -> String {
 
 /// A task of a worker: detached, and a panic in it ends it alone.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static, on_panic: impl FnOnce() + 'static) {
+    // Boxed out here: the block below would keep the room that it came in.
+    let task = CatchPanic { task: Box::pin(task) };
     monoio::spawn(async move {
-        if (CatchPanic { task: Box::pin(task) }).await.is_err() {
+        if task.await.is_err() {
             on_panic();
         }
     });
 }
 
-struct CatchPanic {
-    task: Pin<Box<dyn Future<Output = ()>>>,
+/// One part of a task's life, which ends in the next one. No part holds memory for another.
+pub(crate) struct Part(Pin<Box<dyn Future<Output = Option<Self>>>>);
+
+impl Part {
+    pub(crate) fn new(part: impl Future<Output = Option<Self>> + 'static) -> Self {
+        Self(Box::pin(part))
+    }
 }
 
-impl Future for CatchPanic {
-    type Output = Result<(), ()>;
+/// The same for a task that is a chain of parts.
+pub(crate) fn spawn_parts(first: Part, on_panic: impl FnOnce() + 'static) {
+    let mut part = CatchPanic { task: first.0 };
+    monoio::spawn(async move {
+        loop {
+            match (&mut part).await {
+                Ok(Some(next)) => part.task = next.0,
+                Ok(None) => return,
+                Err(()) => return on_panic(),
+            }
+        }
+    });
+}
+
+struct CatchPanic<T> {
+    task: Pin<Box<dyn Future<Output = T>>>,
+}
+
+impl<T> Future for CatchPanic<T> {
+    type Output = Result<T, ()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match catch_unwind(AssertUnwindSafe(|| self.task.as_mut().poll(cx))) {
-            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Ok(Poll::Pending) => Poll::Pending,
             Err(_) => Poll::Ready(Err(())),
         }

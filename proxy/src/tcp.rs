@@ -3,7 +3,6 @@
 //! upstream, bytes both ways, and what is counted and logged of it.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,26 +13,20 @@ use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::table::TcpRoute;
 use ringway_core::wire::{Head, HeadView};
 
-use crate::connection::Origin;
-use crate::net::stream::Stream;
+use crate::connection::{Client, Origin};
 use crate::tunnel::{self, Ended, Toward, Why};
 use crate::upstream::{self, NoUpstream};
 use crate::worker::state::Preference;
-use crate::worker::{ListenerState, Worker};
+use crate::worker::{Open, Worker};
 
 /// Carries a connection to one of the route's upstreams and back until it ends.
-pub(crate) async fn serve(
-    worker: &Rc<Worker>,
-    listener: &Rc<ListenerState>,
-    mut client: Stream,
-    origin: &Origin,
-    route: &TcpRoute,
-) {
+pub(crate) async fn serve(client: &mut Client, route: &TcpRoute) {
+    let Client { stream, origin, open: Open { worker, listener, .. }, .. } = client;
     let member = route.member((worker.random() % 100) as u32);
     let (cluster, slot) = (&member.cluster, listener.slot);
-    let _open = Open::new(worker.slab.clone(), slot);
+    let _open = Counted::new(worker.slab.clone(), slot);
     // From here on the upstream's and the tunnel's own deadlines hold.
-    client.timer.disarm();
+    stream.timer.disarm();
     let mut record = Record::new(Instant::now());
     let state = worker.cluster(cluster.slot);
     let mut preference = Preference::default();
@@ -57,7 +50,7 @@ pub(crate) async fn serve(
                 slab.cluster_add(cluster.slot, of_cluster, n as u64);
             };
             let (to, idle) = (&mut upstream.stream, member.idle_timeout);
-            let ended = Box::pin(tunnel::relay(worker, &mut client, to, idle, moved)).await;
+            let ended = Box::pin(tunnel::relay(worker, stream, to, idle, moved)).await;
             record.ended(&ended);
             if ended.why == Why::Idle {
                 slab.listener_add(slot, ListenerCell::TcpIdleTimeouts, 1);
@@ -167,12 +160,12 @@ impl Record {
 }
 
 /// Counts a tunnel as open until it is dropped.
-struct Open {
+struct Counted {
     slab: Arc<Slab>,
     listener: ListenerSlot,
 }
 
-impl Open {
+impl Counted {
     fn new(slab: Arc<Slab>, listener: ListenerSlot) -> Self {
         slab.listener_add(listener, ListenerCell::TcpConnectionsTotal, 1);
         slab.listener_add(listener, ListenerCell::TcpConnectionsActive, 1);
@@ -180,7 +173,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.slab.listener_sub(self.listener, ListenerCell::TcpConnectionsActive, 1);
     }

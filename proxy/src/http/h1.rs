@@ -16,7 +16,6 @@
 //! else serving takes until the connection was quiet for [`REST`].
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ringway_core::limits::{BUFFER_BYTES, HEAD_TIMEOUT};
@@ -26,10 +25,11 @@ use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
 
 use super::exchange::{self, Connection, Scratch};
 use super::upgrade::Upgraded;
-use crate::connection::{Origin, TLS_HANDSHAKE};
+use crate::connection::{Client, TLS_HANDSHAKE};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
-use crate::worker::{ListenerState, Worker};
+use crate::rt::Part;
+use crate::worker::Open;
 
 /// A connection quiet for this long gives back what serving a request takes.
 const REST: Duration = Duration::from_millis(1000);
@@ -48,34 +48,39 @@ enum After {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(
-    worker: &Rc<Worker>,
-    listener: &Rc<ListenerState>,
-    mut stream: Stream,
-    origin: &Origin,
-    idle: &Cell<bool>,
-) {
-    let connection = Connection { worker, listener, origin };
-    loop {
-        idle.set(true);
-        let patience = worker.view(listener).settings.idle_timeout;
-        worker.timers.arm(&stream.timer, worker.timers.now(), patience, Direction::Read);
-        if stream.reader.readable().await.is_err() {
-            return;
-        }
-        // Boxed: a connection at rest is small, whatever serving a request takes.
-        match Box::pin(burst(&connection, &mut stream, idle)).await {
-            After::Rest => stream.rest(),
-            After::Close => return,
-            // Boxed for the same reason; the burst and its buffers are gone by now.
-            After::Tunnel(upgraded) => {
-                return Box::pin(upgraded.run(worker, listener, &mut stream)).await;
+pub(crate) fn serve(mut client: Client) -> Part {
+    // A block: an async function has room for its arguments twice.
+    Part::new(async move {
+        loop {
+            client.idle.set(true);
+            let (worker, timer) = (&client.open.worker, &client.stream.timer);
+            let patience = worker.view(&client.open.listener).settings.idle_timeout;
+            worker.timers.arm(timer, worker.timers.now(), patience, Direction::Read);
+            if client.stream.reader.readable().await.is_err() {
+                return None;
+            }
+            // Boxed: a connection at rest is small, whatever serving a request takes.
+            match Box::pin(burst(&mut client)).await {
+                After::Rest => client.stream.rest(),
+                After::Close => return None,
+                After::Tunnel(upgraded) => return Some(tunnel(client, upgraded)),
             }
         }
-    }
+    })
 }
 
-async fn burst(cx: &Connection<'_>, stream: &mut Stream, idle: &Cell<bool>) -> After {
+/// The burst and its buffers are gone by then.
+fn tunnel(mut client: Client, upgraded: Box<Upgraded>) -> Part {
+    Part::new(async move {
+        let Open { worker, listener, .. } = &client.open;
+        upgraded.run(worker, listener, &mut client.stream).await;
+        None
+    })
+}
+
+async fn burst(client: &mut Client) -> After {
+    let Client { stream, origin, idle, open } = client;
+    let cx = &Connection { worker: &open.worker, listener: &open.listener, origin };
     let buffers = &cx.worker.buffers;
     let mut buffer = Vec::new();
     let mut head = Head::default();

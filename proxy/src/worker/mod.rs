@@ -25,6 +25,7 @@ use ringway_core::observe::metric::{ListenerCell, Slab, WorkerCell};
 use ringway_core::policy::format::Facts;
 use ringway_core::table::{Route, Table};
 
+use crate::connection::{self, Client};
 use crate::fleet::{Message, Options, Shown};
 use crate::http::shadow::Copies;
 use crate::net::buffer::Buffers;
@@ -527,23 +528,17 @@ fn connected(worker: &Rc<Worker>, listener: &Rc<ListenerState>, tcp: TcpStream, 
     slab.worker_add(WorkerCell::ConnectionsActive, 1);
     slab.listener_add(listener.slot, ListenerCell::ConnectionsTotal, 1);
     slab.listener_add(listener.slot, ListenerCell::ConnectionsActive, 1);
-    let guard = Open { worker: worker.clone(), listener: listener.clone(), number };
-    let (worker, listener) = (worker.clone(), listener.clone());
+    let open = Open { worker: worker.clone(), listener: listener.clone(), number };
     let panicked = worker.clone();
-    rt::spawn(
-        async move {
-            let guard = guard;
-            crate::connection::serve(&worker, &listener, stream, peer, &idle).await;
-            drop(guard);
-        },
-        move || panicked.slab.worker_add(WorkerCell::Panics, 1),
-    );
+    rt::spawn_parts(connection::serve(Client::new(stream, peer, idle, open)), move || {
+        panicked.slab.worker_add(WorkerCell::Panics, 1);
+    });
 }
 
 /// Counts a connection as open until it is dropped, whichever way its task ends.
-struct Open {
-    worker: Rc<Worker>,
-    listener: Rc<ListenerState>,
+pub(crate) struct Open {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) listener: Rc<ListenerState>,
     number: usize,
 }
 
