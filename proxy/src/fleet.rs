@@ -42,6 +42,9 @@ pub struct Options {
     pub drain_time: Duration,
     /// Listen beside whoever listens on the same address.
     pub share_ports: bool,
+    /// Makes the allocator give free memory of the calling thread back to the kernel, as far as
+    /// that costs little: each worker calls it once a second.
+    pub give_back: fn(),
 }
 
 /// What one worker receives beside commands of the sync side.

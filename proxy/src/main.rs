@@ -16,6 +16,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Usage, or input that cannot be read.
 const EXIT_USAGE: u8 = 2;
 
+/// Frees what the calling thread's part of the allocator keeps for later, page by page.
+fn give_back() {
+    unsafe extern "C" {
+        fn mi_collect(force: bool);
+    }
+    // SAFETY: a function of the allocator that is linked, declared as there; it may be called on
+    // any thread at any time.
+    unsafe { mi_collect(false) }
+}
+
 fn main() -> ExitCode {
     // A huge page, or a folio of 64 KiB, is resident as a whole, and a worker touches little of
     // each. First, since what is touched before stays; the allocator is built not to ask for them

@@ -48,6 +48,7 @@ pub(crate) fn start_with(
         listener_connections_max: 2000,
         drain_time: Duration::from_secs(600),
         share_ports: false,
+        give_back: || (),
     };
     let workers = Workers::start(&options).unwrap();
     let address = free_port();

@@ -105,6 +105,7 @@ pub(super) fn fleet_options(process: &Process, environment: &Environment) -> Fle
         drain_time: process.drain_time.unwrap_or(environment.drain_time),
         listener_connections_max: process.max_listener_connections.map_or(of_all, |n| n as usize),
         share_ports: false,
+        give_back: crate::give_back,
     }
 }
 

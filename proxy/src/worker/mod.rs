@@ -79,6 +79,7 @@ impl Worker {
             listener_connections_max: 1,
             drain_time: Duration::from_secs(1),
             share_ports: false,
+            give_back: || (),
         };
         let (bell, woken) = UnixStream::pair().expect("a socket pair");
         woken.set_nonblocking(true).expect("a socket of ours");
@@ -579,6 +580,7 @@ impl Worker {
                 // Some may have come to rest.
                 self.wake_paused();
                 self.buffers.trim();
+                (self.options.give_back)();
                 if self.pressure.get() != Pressure::None {
                     self.make_room(Want::Memory);
                     self.buffers.clear();
