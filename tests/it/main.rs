@@ -20,6 +20,7 @@ mod golden;
 mod h1;
 mod handover;
 mod limits;
+mod memory;
 mod observe;
 mod outside;
 mod queue;

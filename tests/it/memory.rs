@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the gateway keeps in memory: for a connection at rest, and for itself after work.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::load::{self, Backend, Plan};
+use ringway_tests::manifest::{listener, mapping};
+use ringway_tests::upstream::Upstream;
+use ringway_tests::{Client, PATIENCE};
+
+use super::swaps::raise_descriptors;
+use super::{DRIVERS, heavy};
+
+fn start(driver: &'static str, manifests: &str, args: &[&str]) -> Gateway {
+    let args = ["--access-log=off"].iter().chain(args).map(ToString::to_string).collect();
+    let options = Options { args, workers: 1, ..Options::driver(driver) };
+    let gateway = Gateway::start(manifests, &options).unwrap();
+    gateway.assert_driver(driver).unwrap();
+    gateway
+}
+
+/// Looks until a measurement is within its bound or patience ends: memory goes back in its time.
+fn settled(max: u64, measure: impl Fn() -> u64) -> u64 {
+    let end = Instant::now() + PATIENCE;
+    while measure() > max && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    measure()
+}
+
+/// What a resting connection without TLS may cost, everything included: 730 to 750 B were seen.
+const RESTING_BYTES_MAX: u64 = 1_000;
+
+#[test]
+fn nine_thousand_resting_connections_cost_little() {
+    let _alone = heavy();
+    raise_descriptors();
+    const CONNECTIONS: usize = 9_000;
+    let upstream = Upstream::echo("a").unwrap();
+    let service = upstream.address();
+    let manifests = listener(8080) + &mapping("a", &format!("prefix: /, service: \"{service}\""));
+    for driver in DRIVERS {
+        let gateway = start(
+            driver,
+            &manifests,
+            &["--max-connections=9500", "--max-listener-connections=9500"],
+        );
+        let connect = |n: usize| -> Vec<Client> {
+            let connect = |_| {
+                let mut client = gateway.client(8080).unwrap();
+                assert_eq!(client.get("/", "a").unwrap().status, 200);
+                client
+            };
+            (0..n).map(connect).collect()
+        };
+        // Warm: pools and counters have been there.
+        let warm = connect(200);
+        let before = gateway.rss().unwrap();
+        let clients = connect(CONNECTIONS);
+        let each = settled(RESTING_BYTES_MAX, || {
+            gateway.rss().unwrap().saturating_sub(before) / CONNECTIONS as u64
+        });
+        println!("{driver}: {each} B per resting connection");
+        assert!(each <= RESTING_BYTES_MAX, "{driver}: {each} B per resting connection");
+        drop((warm, clients));
+    }
+}
+
+/// Memory that is not the binary's or a library's, after work for 64 connections has ended.
+const ANONYMOUS_BYTES_MAX: u64 = 5 * 1024 * 1024;
+
+#[test]
+fn a_gateway_of_ten_routes_is_small_after_work() {
+    let _alone = heavy();
+    let backend = Backend::start().unwrap();
+    let routes = (0..10).map(|n| {
+        let service = backend.address();
+        mapping(&format!("r{n}"), &format!("prefix: /r{n}/, service: \"{service}\""))
+    });
+    let manifests = listener(8080) + &routes.collect::<String>();
+    for driver in DRIVERS {
+        let gateway = start(driver, &manifests, &[]);
+        let stop = AtomicBool::new(false);
+        let plan = Plan {
+            to: gateway.address(8080),
+            connections: 64,
+            request: b"GET /r7/ HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(),
+            note: "server",
+        };
+        let outcome = std::thread::scope(|scope| {
+            let load = scope.spawn(|| load::run(&plan, &stop));
+            std::thread::sleep(Duration::from_secs(2));
+            stop.store(true, Relaxed);
+            load.join().unwrap()
+        });
+        assert_eq!(outcome.errors, Vec::<String>::new(), "{driver}");
+        assert!(outcome.answers > 5_000, "{driver}: {} answers", outcome.answers);
+        let memory = |name| gateway.memory(name).unwrap();
+        let bytes = settled(ANONYMOUS_BYTES_MAX, || memory("RssAnon"));
+        println!("{driver}: {bytes} B of its own, {} B of files", memory("RssFile"));
+        assert!(bytes <= ANONYMOUS_BYTES_MAX, "{driver}: {bytes} B");
+    }
+}
