@@ -12,19 +12,40 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::change;
 use crate::cpu::{self, Used};
 use crate::engine::{Edge, Engine, Load, Outcome, Until};
 use crate::peer::{Peer, Running, Setup};
-use crate::report::{Report, Row, Sample};
-use crate::scenario::{self, Measure, Scenario, Wire};
+use crate::progress::Progress;
+use crate::report::{Report, Row};
+use crate::sample::{Latency, Memory, Percentiles, Sample, Throughput};
+use crate::scenario::{self, DIRECT, Measure, ONE_ROUTE, Scenario, Target, Wire, Work};
+use crate::summary;
 use crate::tls::Sessions;
 use crate::tools;
 
 /// Beyond this share of a window without its core, a proxy's sample is taken again.
 const DISTURBANCE_MAX: f64 = 0.1;
 const RETRIES: usize = 2;
+/// A core is quiet when it was no busier than this for a moment; waited for so often.
+const BUSY_MAX: f64 = 0.2;
+const MOMENT: Duration = Duration::from_millis(100);
+const MOMENTS_MAX: usize = 20;
 /// Full handshakes that gather sessions for a window of resumed ones.
 const GATHERED: u64 = 5_000;
+/// Rounds of latencies are never fewer, unless in a hurry: their tails are noise otherwise.
+const LATENCY_ROUNDS: usize = 5;
+/// Changes of the configuration in a round.
+const CHANGES: usize = 34;
+const CHANGES_QUICK: usize = 10;
+/// Connections made at once until all idle ones are there.
+const AT_ONCE: usize = 64;
+/// Before memory is read.
+const REST: Duration = Duration::from_secs(2);
+/// wrk2 finds out about itself for ten seconds before it counts.
+const WRK2_SECONDS: u64 = 13;
+/// How long `--quick` may take.
+const QUICK: Duration = Duration::from_secs(175);
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
@@ -44,7 +65,7 @@ pub(crate) struct Options {
 
 /// Runs the scenarios and prints and writes their tables. An error if a row failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let scenarios = choose(options)?;
+    let mut scenarios = choose(options)?;
     let (proxy_core, load_core) = cores(options)?;
     let binaries: Vec<_> = options
         .peers
@@ -52,19 +73,44 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .map(|&peer| (peer, tools::binary(peer, &options.tools, &options.ringway)))
         .collect();
     let wrk = if options.wrk { tools::wrk() } else { None };
+    let wrk2 = if options.wrk { tools::wrk2() } else { None };
     cpu::pin(load_core).context("pinning the load generator")?;
-    raise_descriptors();
+    // Each takes two where the back end has one for each, as behind a relay.
+    let connections_max = (raise_descriptors().saturating_sub(2_000) / 2) as usize;
+    for scenario in &mut scenarios {
+        scenario.connections = scenario.connections.min(connections_max.max(AT_ONCE));
+    }
+    let comparisons: Vec<_> = scenarios
+        .iter()
+        .map(|scenario| Comparison {
+            options,
+            scenario,
+            wrk: wrk.as_deref().filter(|_| scenario.suits_wrk()),
+            wrk2: wrk2.as_deref(),
+            proxy_core,
+            load_core,
+        })
+        .collect();
+    let planned = comparisons.iter().map(|comparison| comparison.planned(&binaries)).sum();
+    let mut progress = Progress::new(planned);
     eprintln!("proxies on core {proxy_core}, load and back end on core {load_core}");
     let mut failed = Vec::new();
-    for scenario in &scenarios {
-        let report = Comparison { options, scenario, wrk: wrk.as_deref(), proxy_core, load_core }
-            .run(&binaries)?;
-        let table = report.markdown();
-        println!("{table}");
-        write(&options.results, &report, &table)?;
+    for comparison in &comparisons {
+        let (name, planned) = (comparison.scenario.name, comparison.planned(&binaries));
+        if options.quick && progress.elapsed() + planned > QUICK {
+            eprintln!("{name} is left out: there is no time left for it");
+            progress.skip(planned);
+            continue;
+        }
+        let report = comparison.run(&binaries, &mut progress)?;
+        println!("{}", report.markdown());
+        summary::write_one(&options.results, &report)?;
+        summary::write(&options.results)?;
         let troubles = report.rows.iter().filter_map(|row| Some((row, row.trouble()?)));
-        failed.extend(troubles.map(|(row, why)| format!("{} {}: {why}", scenario.name, row.peer)));
+        failed.extend(troubles.map(|(row, why)| format!("{name} {}: {why}", row.peer)));
     }
+    let minutes = progress.elapsed().as_secs_f64() / 60.0;
+    eprintln!("{minutes:.1} minutes; see {}", options.results.join("README.md").display());
     ensure!(failed.is_empty(), "without a figure:\n  {}", failed.join("\n  "));
     Ok(())
 }
@@ -81,8 +127,7 @@ fn choose(options: &Options) -> Result<Vec<Scenario>> {
         [] => scenario.quick || !options.quick,
         names => names.iter().any(|name| name == scenario.name),
     };
-    let measured = |scenario: &Scenario| scenario.measure == Measure::Throughput;
-    Ok(all.into_iter().filter(wanted).filter(measured).collect())
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 fn cores(options: &Options) -> Result<(usize, usize)> {
@@ -93,124 +138,237 @@ fn cores(options: &Options) -> Result<(usize, usize)> {
     Ok((proxy, options.load_core.unwrap_or(other)))
 }
 
-fn write(folder: &Path, report: &Report, table: &str) -> Result<()> {
-    fs::create_dir_all(folder).context("creating the results folder")?;
-    let name = folder.join(&report.scenario);
-    fs::write(name.with_extension("md"), table).context("writing the table")?;
-    let json = serde_json::to_string_pretty(report)?;
-    fs::write(name.with_extension("json"), json + "\n").context("writing the samples")
-}
-
-/// As many descriptors as the system allows, for us and for the proxies.
-fn raise_descriptors() {
-    // SAFETY: a rlimit is plain numbers; both calls only read or write this one.
+/// As many descriptors as the system allows, for us and for the proxies. Gives how many that is.
+fn raise_descriptors() -> u64 {
+    // SAFETY: a rlimit is plain numbers; the calls only read or write this one.
     unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
+        limit.rlim_cur
     }
 }
+
+/// The commit of the working folder.
+fn commit() -> Option<String> {
+    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+type Binaries = [(Peer, Result<PathBuf>)];
 
 /// One scenario under way.
 struct Comparison<'a> {
     options: &'a Options,
     scenario: &'a Scenario,
     wrk: Option<&'a Path>,
+    wrk2: Option<&'a Path>,
     proxy_core: usize,
     load_core: usize,
 }
 
-/// A proxy in this scenario: at work, or its row says why not.
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contender {
+    Peer(Peer),
+    /// Ringway with one route, whatever the scenario says.
+    OneRoute,
+    /// Nobody: clients speak to the back end.
+    Direct,
+}
+
+/// A contender at work, or its row says why it is not.
 struct Entrant {
+    contender: Contender,
     running: Option<Running>,
+    setup: Setup,
     load: Load,
     row: Row,
+    /// The number of the configuration that serves.
+    generation: usize,
     // Removed with the proxy's configuration, after the proxy itself.
     _folder: Folder,
 }
 
 impl Comparison<'_> {
-    fn run(&self, binaries: &[(Peer, Result<PathBuf>)]) -> Result<Report> {
+    /// Who takes part, ourselves first; a direct run before all.
+    fn contenders<'b>(
+        &self,
+        binaries: &'b Binaries,
+    ) -> Vec<(Contender, Option<&'b Result<PathBuf>>)> {
+        let Scenario { measure, work, wire, .. } = *self.scenario;
+        let mut contenders = Vec::new();
+        let direct = matches!(measure, Measure::Throughput | Measure::Latency { .. });
+        if direct && wire == Wire::Cleartext {
+            contenders.push((Contender::Direct, None));
+        }
+        for (peer, binary) in binaries.iter().filter(|(peer, _)| peer.can(work, wire)) {
+            // The relay holds nothing that a configuration or a request could need.
+            if *peer == Peer::Relay && measure == Measure::Resident {
+                continue;
+            }
+            contenders.push((Contender::Peer(*peer), Some(binary)));
+            if *peer == Peer::Ringway && matches!(self.scenario.target, Some(Target::OneRoute(_))) {
+                contenders.push((Contender::OneRoute, Some(binary)));
+            }
+        }
+        contenders
+    }
+
+    fn rounds(&self) -> usize {
+        match self.scenario.measure {
+            Measure::Idle | Measure::Resident => 1,
+            Measure::Change if self.options.quick => 1,
+            Measure::Latency { .. } if !self.options.quick => {
+                self.options.rounds.max(LATENCY_ROUNDS)
+            }
+            _ => self.options.rounds,
+        }
+    }
+
+    fn changes(&self) -> usize {
+        if self.options.quick { CHANGES_QUICK } else { CHANGES }
+    }
+
+    /// How long one sample takes, about.
+    fn step(&self) -> Duration {
+        let window = self.options.warm_up + self.options.window + MOMENT * 2;
+        match self.scenario.measure {
+            Measure::Throughput if self.scenario.wire == Wire::TlsResumptions => window * 2,
+            Measure::Throughput | Measure::Latency { .. } => window,
+            Measure::Idle => REST * 2 + Duration::from_millis(self.scenario.connections as u64 / 4),
+            Measure::Resident => REST,
+            Measure::Change => change::WARM_UP + change::PAUSE * (self.changes() as u32 * 5 / 4),
+        }
+    }
+
+    /// How long starting one proxy takes, about.
+    fn start_time(&self) -> Duration {
+        match self.scenario.work {
+            Work::Routes(1_001..) | Work::Hosts(_) | Work::Changing(_) => Duration::from_secs(1),
+            _ => Duration::from_millis(300),
+        }
+    }
+
+    fn planned(&self, binaries: &Binaries) -> Duration {
+        let contenders = self.contenders(binaries).len() as u32;
+        let cross_check = match self.scenario.measure {
+            Measure::Throughput if self.wrk.is_some() => self.options.window,
+            Measure::Latency { .. } if self.wrk2.is_some() => Duration::from_secs(WRK2_SECONDS),
+            _ => Duration::ZERO,
+        };
+        (self.step() * self.rounds() as u32 + self.start_time() + cross_check) * contenders
+    }
+
+    fn run(&self, binaries: &Binaries, progress: &mut Progress) -> Result<Report> {
         let mut engine = Engine::open(([127, 0, 0, 1], 0).into())?;
         let sessions = Arc::<Sessions>::default();
         let load = self.scenario.load(&sessions);
-        let mut entrants = Vec::new();
-        for (peer, binary) in
-            binaries.iter().filter(|(peer, _)| peer.can(self.scenario.work, self.scenario.wire))
-        {
-            eprintln!("{}: starting {}", self.scenario.name, peer.name());
-            entrants.push(self.enter(*peer, binary, &load, &mut engine)?);
-        }
-        for round in 1..=self.options.rounds {
-            for entrant in &mut entrants {
-                let name = entrant.row.peer.clone();
-                match self.sample(entrant, &sessions, &mut engine) {
-                    Ok(None) => {}
-                    Ok(Some(sample)) => {
-                        eprintln!(
-                            "{} {round}/{}: {name} {:.0} per CPU-second, {:.0}/s, {} errors",
-                            self.scenario.name,
-                            self.options.rounds,
-                            sample.per_cpu_second(),
-                            sample.per_second(),
-                            sample.errors,
-                        );
-                        entrant.row.samples.push(sample);
-                    }
-                    Err(error) => entrant.fail(&error),
+        let contenders = self.contenders(binaries);
+        let mut rows = Vec::new();
+        // Memory is read one proxy at a time; otherwise all are there and take turns.
+        let alone = matches!(self.scenario.measure, Measure::Idle | Measure::Resident);
+        for together in contenders.chunks(if alone { 1 } else { contenders.len() }) {
+            let mut entrants = Vec::new();
+            for (contender, binary) in together {
+                let entrant = self.enter(*contender, *binary, &load, &mut engine)?;
+                progress.step(
+                    self.start_time(),
+                    &format!("{}: {}", self.scenario.name, entrant.row.peer),
+                );
+                entrants.push(entrant);
+            }
+            for round in 1..=self.rounds() {
+                for entrant in &mut entrants {
+                    let sample = match entrant.is_there() {
+                        true => self.sample(entrant, &sessions, &mut engine).map(Some),
+                        false => Ok(None),
+                    };
+                    let said = match sample {
+                        Ok(None) => "failed before".to_owned(),
+                        Ok(Some(sample)) => {
+                            let said = in_short(&sample);
+                            entrant.row.samples.push(sample);
+                            said
+                        }
+                        Err(error) => {
+                            entrant.fail(&error);
+                            "failed".to_owned()
+                        }
+                    };
+                    let (name, peer) = (self.scenario.name, &entrant.row.peer);
+                    let of = self.rounds();
+                    progress.step(self.step(), &format!("{name} {round}/{of}: {peer} {said}"));
                 }
             }
-        }
-        if let Some(wrk) = self.wrk.filter(|_| self.scenario.suits_wrk()) {
             for entrant in &mut entrants {
-                if let Err(error) = self.cross_check(wrk, entrant, &mut engine) {
+                if let Err(error) = self.cross_check(entrant, &mut engine, progress) {
                     eprintln!("{}: wrk with {}: {error:#}", self.scenario.name, entrant.row.peer);
                 }
             }
+            rows.extend(entrants.into_iter().map(Entrant::leave));
         }
         Ok(Report {
             scenario: self.scenario.name.to_owned(),
             title: self.scenario.title.to_owned(),
+            measure: self.scenario.measure,
+            target: self.scenario.target,
             machine: cpu::machine(),
+            commit: commit(),
             command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-            rounds: self.options.rounds,
+            rounds: self.rounds(),
             seconds: self.options.window.as_secs_f64(),
-            connections: self.scenario.connections,
-            rows: entrants.into_iter().map(Entrant::leave).collect(),
+            connections: load.connections,
+            rows,
         })
     }
 
     /// Starts a proxy and checks once that it does the scenario's work.
     fn enter(
         &self,
-        peer: Peer,
-        binary: &Result<PathBuf>,
+        contender: Contender,
+        binary: Option<&Result<PathBuf>>,
         load: &Load,
         engine: &mut Engine,
     ) -> Result<Entrant> {
-        let folder = Folder::create(peer)?;
+        let (peer, name, work) = match contender {
+            Contender::Peer(peer) => (Some(peer), peer.name(), self.scenario.work),
+            Contender::OneRoute => (Some(Peer::Ringway), ONE_ROUTE, Work::Forward),
+            Contender::Direct => (None, DIRECT, self.scenario.work),
+        };
+        let folder = Folder::create(name)?;
         let setup = Setup {
             listen: free_port()?,
             admin: free_port()?,
             back_end: engine.address()?.port(),
-            work: self.scenario.work,
+            work,
             connections: self.scenario.connections_max(),
             tls: self.scenario.wire != Wire::Cleartext,
             dir: folder.0.clone(),
         };
+        let port = if peer.is_some() { setup.listen } else { setup.back_end };
         let mut entrant = Entrant {
+            contender,
             running: None,
-            load: Load { target: SocketAddr::from(([127, 0, 0, 1], setup.listen)), ..load.clone() },
-            row: Row { peer: peer.name().to_owned(), ..Row::default() },
+            load: Load { target: SocketAddr::from(([127, 0, 0, 1], port)), ..load.clone() },
+            setup,
+            row: Row { peer: name.to_owned(), ..Row::default() },
+            generation: 0,
             _folder: folder,
         };
+        let (Some(peer), Some(binary)) = (peer, binary) else { return Ok(entrant) };
         let mut start = || -> Result<()> {
             let binary = binary.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             entrant.row.version = peer.version(binary)?;
-            entrant.running = Some(peer.start(binary, &setup, self.proxy_core)?);
-            self.scenario.verify(engine, &entrant.load).context("does not do the work")
+            entrant.running = Some(peer.start(binary, &entrant.setup, self.proxy_core)?);
+            match contender {
+                Contender::OneRoute => engine.probe(&entrant.load).map(drop),
+                _ => self.scenario.verify(engine, &entrant.load),
+            }
+            .context("does not do the work")
         };
         if let Err(error) = start() {
             entrant.fail(&error);
@@ -218,30 +376,63 @@ impl Comparison<'_> {
         Ok(entrant)
     }
 
-    /// One measured window, taken again when a neighbour had the core.
     fn sample(
+        &self,
+        entrant: &mut Entrant,
+        sessions: &Sessions,
+        engine: &mut Engine,
+    ) -> Result<Sample> {
+        match self.scenario.measure {
+            Measure::Throughput => {
+                self.throughput(entrant, sessions, engine).map(Sample::Throughput)
+            }
+            Measure::Latency { .. } => self.latency(entrant, engine).map(Sample::Latency),
+            Measure::Idle | Measure::Resident => self.memory(entrant, engine).map(Sample::Memory),
+            Measure::Change => self.change(entrant, engine).map(Sample::Change),
+        }
+    }
+
+    /// Waits, but not for long, until nobody else is busy on a core: a sample beside a neighbour would
+    /// have to be thrown away.
+    fn quiet(&self, core: usize) {
+        for _ in 0..if self.options.quick { 2 } else { MOMENTS_MAX } {
+            if cpu::busy(core, MOMENT) <= BUSY_MAX {
+                return;
+            }
+        }
+    }
+
+    fn window(&self, load: &Load) -> Load {
+        let until = Until::Time { warm_up: self.options.warm_up, window: self.options.window };
+        Load { until, ..load.clone() }
+    }
+
+    /// One measured window, taken again when a neighbour had the core.
+    fn throughput(
         &self,
         entrant: &Entrant,
         sessions: &Sessions,
         engine: &mut Engine,
-    ) -> Result<Option<Sample>> {
-        let Some(running) = &entrant.running else { return Ok(None) };
-        let until = Until::Time { warm_up: self.options.warm_up, window: self.options.window };
-        let load = Load { until, ..entrant.load.clone() };
-        let mut best: Option<Sample> = None;
+    ) -> Result<Throughput> {
+        let window = self.window(&entrant.load);
+        let mut best: Option<Throughput> = None;
         let resumes = self.scenario.wire == Wire::TlsResumptions;
         for _ in 0..=if self.options.quick { 0 } else { RETRIES } {
-            let mut load = load.clone();
+            let mut load = window.clone();
             if resumes {
                 sessions.gather();
-                engine
-                    .run(&Load { until: Until::Answers(GATHERED), ..load.clone() }, &mut |_| {
-                        Ok(())
-                    })?;
+                let until = Until::Answers(GATHERED);
+                engine.run(&Load { until, ..load.clone() }, &mut |_| Ok(()))?;
                 // The window ends before they do.
                 load.until = Until::Answers(sessions.show() as u64 * 9 / 10);
             }
-            let sample = self.measure(running, &load, engine)?;
+            self.quiet(self.proxy_core);
+            let (mut outcome, used) = measure(entrant, &load, engine)?;
+            if let Some(wrong) = self.scenario.judge(outcome.handshakes, outcome.resumed) {
+                outcome.errors += 1;
+                outcome.first_error.get_or_insert(wrong);
+            }
+            let sample = throughput_of(&outcome, used);
             if best.as_ref().is_none_or(|best| sample.disturbance() < best.disturbance()) {
                 best = Some(sample);
             }
@@ -249,45 +440,83 @@ impl Comparison<'_> {
                 break;
             }
         }
-        Ok(best)
+        best.context("no sample was taken")
     }
 
-    /// Runs a load and reads the proxy's processor time at the edges of its window.
-    fn measure(&self, running: &Running, load: &Load, engine: &mut Engine) -> Result<Sample> {
+    /// One window at a fixed rate, both cores quiet beforehand.
+    fn latency(&self, entrant: &Entrant, engine: &mut Engine) -> Result<Latency> {
+        self.quiet(self.proxy_core);
+        self.quiet(self.load_core);
+        let (outcome, used) = measure(entrant, &self.window(&entrant.load), engine)?;
+        Ok(Latency {
+            errors: outcome.errors,
+            first_error: outcome.first_error,
+            window_s: outcome.window.as_secs_f64(),
+            cpu_s: used.running.as_secs_f64(),
+            waited_s: used.waiting.as_secs_f64(),
+            latency: Percentiles::of(&outcome.latency),
+        })
+    }
+
+    /// Resident memory at rest, and with the scenario's connections at rest. A short load beforehand
+    /// fills what is filled once.
+    fn memory(&self, entrant: &Entrant, engine: &mut Engine) -> Result<Memory> {
+        let running = entrant.running.as_ref().context("nobody is there")?;
         let processes = running.processes()?;
-        let (mut before, mut used) = (Used::default(), Used::default());
-        let mut outcome = engine.run(load, &mut |edge| {
-            let now = cpu::used(&processes)?;
-            match edge {
-                Edge::Start => before = now,
-                Edge::End => used = now.since(before),
-            }
+        let resident = || cpu::resident_bytes(&processes);
+        if self.scenario.measure == Measure::Resident {
+            engine.rest(REST)?;
+            return Ok(Memory { after_bytes: resident(), ..Memory::default() });
+        }
+        let warm = Load { connections: AT_ONCE, ..self.window(&entrant.load) };
+        let warmed = engine.run(&warm, &mut |_| Ok(()))?;
+        if let Some(error) = warmed.first_error {
+            bail!(error);
+        }
+        engine.rest(REST)?;
+        let (before_bytes, mut after_bytes) = (resident(), 0);
+        engine.hold(&entrant.load, AT_ONCE, REST, &mut || {
+            after_bytes = resident();
             Ok(())
         })?;
-        if let Some(wrong) = self.scenario.judge(outcome.handshakes, outcome.resumed) {
-            outcome.errors += 1;
-            outcome.first_error.get_or_insert(wrong);
-        }
-        Ok(sample_of(&outcome, used))
+        Ok(Memory { connections: entrant.load.connections as u64, before_bytes, after_bytes })
     }
 
-    /// The figure with wrk as the generator. It sends the first request only, and no bodies.
-    fn cross_check(&self, wrk: &Path, entrant: &mut Entrant, engine: &mut Engine) -> Result<()> {
+    fn change(&self, entrant: &mut Entrant, engine: &mut Engine) -> Result<crate::sample::Change> {
+        let running = entrant.running.as_ref().context("nobody is there")?;
+        let Contender::Peer(peer) = entrant.contender else { bail!("nothing to change") };
+        let base = entrant.generation;
+        let changes = (base + 1..=base + self.changes())
+            .map(|generation| peer.prepare(&entrant.setup, running, generation))
+            .collect::<Result<Vec<_>>>()?;
+        self.quiet(self.proxy_core);
+        self.quiet(self.load_core);
+        let found = change::measure(engine, &entrant.load, base, changes)?;
+        entrant.generation += found.changes.len();
+        Ok(found)
+    }
+
+    /// The figure with wrk or wrk2 as the generator.
+    fn cross_check(
+        &self,
+        entrant: &mut Entrant,
+        engine: &mut Engine,
+        progress: &mut Progress,
+    ) -> Result<()> {
         let Some(running) = &entrant.running else { return Ok(()) };
-        let request = std::str::from_utf8(entrant.load.requests[0])?;
-        let Some(target) = request.strip_prefix("GET ").and_then(|text| text.split(' ').next())
-        else {
+        let (tool, seconds, more) = match (self.scenario.measure, self.wrk, self.wrk2) {
+            (Measure::Throughput, Some(wrk), _) => {
+                (wrk, self.options.window.as_secs().max(1), Vec::new())
+            }
+            (Measure::Latency { per_second }, _, Some(wrk2)) => {
+                (wrk2, WRK2_SECONDS, vec!["--latency".to_owned(), format!("-R{per_second}")])
+            }
+            _ => return Ok(()),
+        };
+        let Some(mut command) = tools::wrk_command(tool, &entrant.load, running.listen)? else {
             return Ok(());
         };
-        eprintln!("{}: wrk with {}", self.scenario.name, entrant.row.peer);
-        let seconds = self.options.window.as_secs().max(1);
-        let mut command = Command::new(wrk);
-        command.args(["-t1", &format!("-c{}", entrant.load.connections), &format!("-d{seconds}s")]);
-        // wrk knows its own Host by that spelling only, and would send a second one.
-        let fields = request.lines().skip(1).take_while(|line| !line.is_empty());
-        let fields = fields.map(|line| line.replacen("host: ", "Host: ", 1));
-        command.args(fields.flat_map(|line| ["-H".to_owned(), line]));
-        command.arg(format!("http://127.0.0.1:{}{target}", running.listen));
+        command.arg(format!("-d{seconds}s")).args(more);
         cpu::pin_child(&mut command, self.load_core);
         let processes = running.processes()?;
         let before = cpu::used(&processes)?;
@@ -297,13 +526,24 @@ impl Comparison<'_> {
         let used = cpu::used(&processes)?.since(before);
         let said = String::from_utf8(child.wait_with_output()?.stdout)?;
         ensure!(!said.contains("Non-2xx"), "answers other than 2xx");
-        let requests = wrk_requests(&said).context("wrk said nothing")?;
-        entrant.row.wrk_per_cpu_second = Some(requests as f64 / used.running.as_secs_f64());
+        let requests = tools::wrk_requests(&said).context("it said nothing")?;
+        if let Measure::Latency { .. } = self.scenario.measure {
+            entrant.row.wrk2 = Some(tools::wrk2_latency(&said, requests).context("no latencies")?);
+        } else {
+            entrant.row.wrk_per_cpu_second = Some(requests as f64 / used.running.as_secs_f64());
+        }
+        let what = format!("{}: cross-check of {}", self.scenario.name, entrant.row.peer);
+        progress.step(Duration::from_secs(seconds), &what);
         Ok(())
     }
 }
 
 impl Entrant {
+    /// Whether there is something to measure.
+    fn is_there(&self) -> bool {
+        self.running.is_some() || self.contender == Contender::Direct
+    }
+
     fn fail(&mut self, error: &anyhow::Error) {
         eprintln!("{}: {error:#}", self.row.peer);
         self.row.failure = Some(format!("{error:#}"));
@@ -320,8 +560,26 @@ impl Entrant {
     }
 }
 
-fn sample_of(outcome: &Outcome, used: Used) -> Sample {
-    Sample {
+/// Runs a load and reads the proxy's processor time, if there is one, at the edges of its window.
+fn measure(entrant: &Entrant, load: &Load, engine: &mut Engine) -> Result<(Outcome, Used)> {
+    let processes = match &entrant.running {
+        Some(running) => running.processes()?,
+        None => Vec::new(),
+    };
+    let (mut before, mut used) = (Used::default(), Used::default());
+    let outcome = engine.run(load, &mut |edge| {
+        let now = cpu::used(&processes)?;
+        match edge {
+            Edge::Start => before = now,
+            Edge::End => used = now.since(before),
+        }
+        Ok(())
+    })?;
+    Ok((outcome, used))
+}
+
+fn throughput_of(outcome: &Outcome, used: Used) -> Throughput {
+    Throughput {
         answers: outcome.answers,
         errors: outcome.errors,
         first_error: outcome.first_error.clone(),
@@ -332,23 +590,41 @@ fn sample_of(outcome: &Outcome, used: Used) -> Sample {
     }
 }
 
-/// The requests that wrk counted: the line `  123 requests in 1.00s, 2.00MB read`.
-fn wrk_requests(said: &str) -> Option<u64> {
-    let line = said.lines().find(|line| line.contains(" requests in "))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
+/// A sample in a few words.
+fn in_short(sample: &Sample) -> String {
+    match sample {
+        Sample::Throughput(sample) => format!(
+            "{:.0} per CPU-second, {:.0}/s, {} errors",
+            sample.per_cpu_second(),
+            sample.per_second(),
+            sample.errors
+        ),
+        Sample::Memory(memory) => format!("{:.0} bytes", memory.bytes()),
+        Sample::Latency(Latency { latency, errors, .. }) => {
+            format!("p50 {:.0} µs, p99 {:.0} µs, {errors} errors", latency.p50, latency.p99)
+        }
+        Sample::Change(change) => {
+            let slowest = change.changes.iter().map(|changed| changed.all_ms).fold(0.0, f64::max);
+            format!(
+                "{} changes, slowest {slowest:.1} ms, {} failed",
+                change.changes.len(),
+                change.failed
+            )
+        }
+    }
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0").context("finding a free port")?.local_addr()?.port())
 }
 
 /// A temporary folder that goes with this value.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn create(peer: Peer) -> Result<Self> {
-        let name = format!("ringway-bench-{}-{}", std::process::id(), peer.name());
+    pub(crate) fn create(name: &str) -> Result<Self> {
+        let name = format!("ringway-bench-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         Ok(Self(path))

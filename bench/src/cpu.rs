@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -77,14 +78,43 @@ pub(crate) fn family(process: u32) -> Result<Vec<u32>> {
     Ok(family)
 }
 
-/// Resident memory of these processes in bytes.
+/// Resident memory of these processes in bytes; pages that several share are counted once.
 pub(crate) fn resident_bytes(processes: &[u32]) -> u64 {
     let of = |process: &u32| {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.split_ascii_whitespace().next()?.parse::<u64>().ok()
+        let field = |file: &str, name: &str| {
+            let text = fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;
+            parse_kib(&text, name)
+        };
+        let proportional = || field("smaps_rollup", "Pss:").filter(|_| processes.len() > 1);
+        proportional().or_else(|| field("status", "VmRSS:"))
     };
     processes.iter().filter_map(of).sum::<u64>() * 1024
+}
+
+/// The number in a line `NAME   123 kB`.
+pub(crate) fn parse_kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The share of the next moment that a core is busy with anything.
+pub(crate) fn busy(core: usize, moment: Duration) -> f64 {
+    let read = || parse_idle(&fs::read_to_string("/proc/stat").ok()?, core);
+    let before = read();
+    thread::sleep(moment);
+    let Some(((idle, all), (idle_now, all_now))) = before.zip(read()) else { return 0.0 };
+    let passed = all_now.saturating_sub(all);
+    if passed == 0 { 0.0 } else { 1.0 - idle_now.saturating_sub(idle) as f64 / passed as f64 }
+}
+
+/// A core's ticks in `/proc/stat`, idle (waiting for disks included) and all.
+pub(crate) fn parse_idle(stat: &str, core: usize) -> Option<(u64, u64)> {
+    let name = format!("cpu{core} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name))?;
+    // user nice system idle iowait irq softirq steal; guests are in user already.
+    let ticks: Vec<u64> =
+        line.split_ascii_whitespace().take(8).map(|text| text.parse().unwrap_or(0)).collect();
+    Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().sum()))
 }
 
 /// The cores that this process may use.

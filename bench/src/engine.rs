@@ -21,6 +21,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use crate::http::{self, Hash};
 use crate::ring::{Completion, Op, Ring};
+use crate::sample;
 use crate::scenario::HOST;
 use crate::schedule::Schedule;
 
@@ -133,6 +134,23 @@ pub(crate) struct Outcome {
     pub(crate) timed: Vec<Timed>,
 }
 
+impl Default for Outcome {
+    fn default() -> Self {
+        Self {
+            window: Duration::ZERO,
+            answers: 0,
+            compared: 0,
+            errors: 0,
+            first_error: None,
+            handshakes: 0,
+            resumed: 0,
+            latency: sample::histogram(),
+            seen: Vec::new(),
+            timed: Vec::new(),
+        }
+    }
+}
+
 /// One request as it arrived at the back end, and its answer as it arrived at the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exchange {
@@ -219,21 +237,8 @@ struct Run {
 }
 
 impl Run {
-    fn new(load: Load, capture: Option<Exchange>) -> Result<Self> {
-        let latency = Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?;
-        let outcome = Outcome {
-            window: Duration::ZERO,
-            answers: 0,
-            compared: 0,
-            errors: 0,
-            first_error: None,
-            handshakes: 0,
-            resumed: 0,
-            latency,
-            seen: Vec::new(),
-            timed: Vec::new(),
-        };
-        Ok(Self {
+    fn new(load: Load, capture: Option<Exchange>) -> Self {
+        Self {
             load,
             next: 0,
             bodies_seen: 0,
@@ -245,8 +250,8 @@ impl Run {
             counts: false,
             answered: 0,
             capture,
-            outcome,
-        })
+            outcome: Outcome::default(),
+        }
     }
 
     fn fail(&mut self, what: String) {
@@ -290,7 +295,7 @@ impl Engine {
             plain: Vec::new(),
             answers: HashMap::new(),
             bodies: HashMap::new(),
-            run: Run::new(nothing, None)?,
+            run: Run::new(nothing, None),
         })
     }
 
@@ -308,7 +313,7 @@ impl Engine {
             compare_every: 1,
             ..load.clone()
         };
-        let outcome = self.drive(Run::new(load, Some(Exchange::default()))?, &mut |_| Ok(()))?;
+        let outcome = self.drive(Run::new(load, Some(Exchange::default())), &mut |_| Ok(()))?;
         match outcome.first_error {
             None => Ok(self.run.capture.take().unwrap_or_default()),
             Some(error) => bail!(error),
@@ -321,7 +326,7 @@ impl Engine {
         load: &Load,
         at_edge: &mut dyn FnMut(Edge) -> Result<()>,
     ) -> Result<Outcome> {
-        self.drive(Run::new(load.clone(), None)?, at_edge)
+        self.drive(Run::new(load.clone(), None), at_edge)
     }
 
     /// Opens the load's connections, `at_once` of them at a time, gets one answer on each, leaves them
@@ -335,11 +340,13 @@ impl Engine {
     ) -> Result<()> {
         let connections = load.connections;
         let until = Until::Answers(connections as u64);
-        self.run = Run::new(Load { until, ..load.clone() }, None)?;
+        self.run = Run::new(Load { until, ..load.clone() }, None);
         self.run.sends = false;
-        while self.run.clients < connections && self.run.outcome.errors == 0 {
-            for _ in 0..at_once.min(connections - self.run.clients) {
+        let mut made = 0;
+        while made < connections && self.run.outcome.errors == 0 {
+            for _ in 0..at_once.min(connections - made) {
                 self.connect_one()?;
+                made += 1;
                 let slot = self.run.idle.pop().expect("just connected");
                 self.send_request(slot, Instant::now());
             }
@@ -352,17 +359,22 @@ impl Engine {
             }
             self.run.idle.clear();
         }
-        let until = Instant::now() + rest;
-        self.serve(&mut || Ok(Instant::now() >= until))?;
-        if let Some(error) = self.run.outcome.first_error.take() {
-            bail!(error);
-        }
-        let held = self.run.clients;
-        if held < connections {
-            bail!("{held} of {connections} connections were kept");
-        }
-        at_rest()?;
-        self.settle()
+        self.rest(rest)?;
+        let found = match (self.run.outcome.first_error.take(), self.run.clients) {
+            (Some(error), _) => Err(anyhow::Error::msg(error)),
+            (None, held) if held < connections => {
+                Err(anyhow::anyhow!("{held} of {connections} connections were kept"))
+            }
+            (None, _) => at_rest(),
+        };
+        self.settle()?;
+        found
+    }
+
+    /// Is only the back end, for so long.
+    pub(crate) fn rest(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        self.serve(&mut || Ok(Instant::now() >= until))
     }
 
     /// Is only the back end, until `ended` says so.

@@ -14,17 +14,23 @@ use crate::cpu::Used;
 use crate::engine::{Edge, Engine, Load, Pace, Until, keep};
 use crate::peer::Peer;
 
+mod change;
 mod compare;
 mod cpu;
 mod engine;
 mod http;
+mod instructions;
 mod peer;
+mod plot;
+mod progress;
 mod relay;
 mod report;
 mod ring;
+mod sample;
 mod scenario;
 mod schedule;
 mod stats;
+mod summary;
 mod tls;
 mod tools;
 
@@ -45,6 +51,19 @@ enum Verb {
     Peers {
         #[command(flatten)]
         places: Places,
+    },
+    /// Count user-space instructions per request, of one build or of several.
+    Instructions {
+        /// A build of the gateway; the last is compared with the first.
+        #[arg(long, required = true)]
+        binary: Vec<PathBuf>,
+        #[arg(long, value_delimiter = ',', default_value = "tiny,gateway,answer-64k,tls")]
+        scenario: Vec<String>,
+    },
+    /// Make the page of all results from the samples in a folder again.
+    Summary {
+        #[arg(default_value = "bench/results")]
+        results: PathBuf,
     },
     /// Copy bytes between clients and an upstream: the floor of what a proxy costs.
     Relay {
@@ -77,10 +96,11 @@ struct Compare {
     /// Fewer scenarios and shorter windows: ends in 3 minutes.
     #[arg(long)]
     quick: bool,
-    /// Interleaved rounds; the figure is their median.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
-    /// Seconds of each measured window [default: 5, quick: 1].
+    /// Interleaved rounds; the figure is their median [default: 3, quick: 2]. Latencies have at
+    /// least 5.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Seconds of each measured window [default: 3, quick: 0.7].
     #[arg(long)]
     seconds: Option<f64>,
     /// Names of scenarios [default: all, or the quick ones].
@@ -89,9 +109,9 @@ struct Compare {
     /// Leave out the cross-check with wrk.
     #[arg(long)]
     no_wrk: bool,
-    /// Folder for the tables and samples.
-    #[arg(long, default_value = "bench/results")]
-    results: PathBuf,
+    /// Folder for tables, samples and plots [default: bench/results, quick: target/bench-quick].
+    #[arg(long)]
+    results: Option<PathBuf>,
     #[arg(long)]
     proxy_core: Option<usize>,
     #[arg(long)]
@@ -135,23 +155,27 @@ fn main() -> Result<()> {
         Verb::Compare(arguments) => compare(arguments),
         Verb::Load(arguments) => load(&arguments),
         Verb::Peers { places } => peers(&places),
+        Verb::Instructions { binary, scenario } => instructions::run(&binary, &scenario),
+        Verb::Summary { results } => summary::write(&results),
         Verb::Relay { listen, upstream } => relay::run(listen, upstream),
     }
 }
 
 fn compare(arguments: Compare) -> Result<()> {
-    let seconds = arguments.seconds.unwrap_or(if arguments.quick { 1.0 } else { 5.0 });
+    let quick = arguments.quick;
+    let seconds = arguments.seconds.unwrap_or(if quick { 0.7 } else { 3.0 });
+    let results = if quick { "target/bench-quick" } else { "bench/results" };
     compare::run(&compare::Options {
-        quick: arguments.quick,
-        rounds: usize::from(arguments.rounds),
-        warm_up: duration(if arguments.quick { 0.3 } else { 1.0 })?,
+        quick,
+        rounds: usize::from(arguments.rounds.unwrap_or(if quick { 2 } else { 3 })),
+        warm_up: duration(if quick { 0.2 } else { 0.7 })?,
         window: duration(seconds)?,
         scenarios: arguments.scenario,
         peers: arguments.places.peers,
-        wrk: !arguments.no_wrk && !arguments.quick,
+        wrk: !arguments.no_wrk && !quick,
         tools: arguments.places.tools,
         ringway: arguments.places.ringway,
-        results: arguments.results,
+        results: arguments.results.unwrap_or_else(|| results.into()),
         proxy_core: arguments.proxy_core,
         load_core: arguments.load_core,
     })

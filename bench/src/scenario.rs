@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, Exchange, Load, Pace, Until, keep};
 use crate::http;
@@ -14,6 +15,10 @@ use crate::tls::{self, Sessions};
 
 /// The host that clients ask for; it must arrive unchanged.
 pub(crate) const HOST: &str = "bench.example";
+
+/// Rows that are no proxies: the generator straight to the back end, and Ringway with one route.
+pub(crate) const DIRECT: &str = "direct";
+pub(crate) const ONE_ROUTE: &str = "ringway-1-route";
 
 /// What a proxy does with each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +57,8 @@ pub(crate) enum Wire {
 }
 
 /// What is read off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Measure {
     /// Answers per second of the proxy's processor time.
     Throughput,
@@ -67,7 +73,8 @@ pub(crate) enum Measure {
 }
 
 /// What Ringway is to reach.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Target {
     /// So many times the best other proxy's figure.
     Best(f64),
@@ -250,7 +257,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "idle-10k",
-            title: "memory per idle keep-alive connection, as many as descriptors allow",
+            title: "memory per idle keep-alive connection, 10,000 if descriptors allow",
             target: Some(Target::Bytes(1_000.0)),
             connections: 10_000,
             ..idle.clone()
@@ -381,9 +388,10 @@ impl Scenario {
         self.wire == Wire::Cleartext && self.work != Work::WebSocket && !self.churn
     }
 
-    /// Connections at a time that proxies must be ready for.
+    /// Connections at a time that proxies must be ready for: some more than there are, so that no
+    /// limit makes room for others by closing these.
     pub(crate) fn connections_max(&self) -> usize {
-        self.connections.max(1_024)
+        self.connections.max(512) + 512
     }
 
     /// What is wrong with a window's handshakes, if anything is.

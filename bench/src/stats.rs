@@ -13,6 +13,15 @@ pub(crate) fn median(samples: &[f64]) -> Option<f64> {
     }
 }
 
+/// The smallest sample that so large a share of them does not exceed (the nearest rank): 0.99 of a
+/// hundred is the second largest. `None` without samples.
+pub(crate) fn quantile(samples: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
 /// Smallest and largest. `None` without samples.
 pub(crate) fn range(samples: &[f64]) -> Option<(f64, f64)> {
     let least = samples.iter().copied().min_by(f64::total_cmp)?;

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::engine::Load;
 use crate::peer::Peer;
+use crate::sample::Percentiles;
 
 /// The binary of a peer, installed first if it must be. `folder` keeps what the bench installs;
 /// `ringway` is where the gateway was built.
@@ -44,6 +46,67 @@ pub(crate) fn binary(peer: Peer, folder: &Path, ringway: &Path) -> Result<PathBu
 /// wrk, if it is there or can be had; the comparison goes on without.
 pub(crate) fn wrk() -> Option<PathBuf> {
     packaged("wrk").inspect_err(|error| eprintln!("no cross-check with wrk: {error:#}")).ok()
+}
+
+/// wrk2, if somebody built it: as `wrk2`, or as `wrk` that knows a rate.
+pub(crate) fn wrk2() -> Option<PathBuf> {
+    let says_rate = |file: &PathBuf| {
+        let output = Command::new(file).output();
+        output.is_ok_and(|output| {
+            let said = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&said).contains("--rate")
+        })
+    };
+    on_path("wrk2").or_else(|| on_path("wrk").filter(says_rate))
+}
+
+/// wrk or wrk2 with the first of a load's requests, duration and rate left open; none if it has a
+/// body.
+pub(crate) fn wrk_command(tool: &Path, load: &Load, port: u16) -> Result<Option<Command>> {
+    let request = std::str::from_utf8(load.requests[0])?;
+    let Some(target) = request.strip_prefix("GET ").and_then(|text| text.split(' ').next()) else {
+        return Ok(None);
+    };
+    let mut command = Command::new(tool);
+    command.args(["-t1", &format!("-c{}", load.connections)]);
+    // It knows its own Host by that spelling only, and would send a second one.
+    let fields = request.lines().skip(1).take_while(|line| !line.is_empty());
+    let fields = fields.map(|line| line.replacen("host: ", "Host: ", 1));
+    command.args(fields.flat_map(|line| ["-H".to_owned(), line]));
+    command.arg(format!("http://127.0.0.1:{port}{target}"));
+    Ok(Some(command))
+}
+
+/// The requests that wrk counted: the line `  123 requests in 1.00s, 2.00MB read`.
+pub(crate) fn wrk_requests(said: &str) -> Option<u64> {
+    let line = said.lines().find(|line| line.contains(" requests in "))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The latencies that wrk2 says under `--latency`: lines like ` 99.900%    3.29ms`.
+pub(crate) fn wrk2_latency(said: &str, count: u64) -> Option<Percentiles> {
+    let at = |share: &str| {
+        let line = said.lines().find_map(|line| line.trim().strip_prefix(share))?;
+        let text = line.split_ascii_whitespace().next()?;
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, unit) = text.split_at(digits);
+        let us = match unit {
+            "us" => 1.0,
+            "ms" => 1e3,
+            "s" => 1e6,
+            "m" => 6e7,
+            _ => return None,
+        };
+        Some(number.parse::<f64>().ok()? * us)
+    };
+    Some(Percentiles {
+        count,
+        p50: at("50.000%")?,
+        p90: at("90.000%")?,
+        p99: at("99.000%")?,
+        p999: at("99.900%")?,
+        max: at("100.000%")?,
+    })
 }
 
 /// The first executable of that name on PATH; system folders are looked into as well.
@@ -139,3 +202,6 @@ fn run(command: &mut Command) -> Result<()> {
     ensure!(output.status.success(), "{text}: {}", said.lines().last().unwrap_or("failed"));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,3 +44,17 @@ fn children_belong_to_the_family_and_stay_on_their_core() {
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     assert_eq!(allowed.unwrap().trim(), core.to_string());
 }
+
+#[test]
+fn a_cores_idle_ticks_are_those_of_its_own_line() {
+    let stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 10 1 5 80 2 1 1 0 0 0\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
+    assert_eq!(parse_idle(stat, 0), Some((82, 100)));
+    assert_eq!(parse_idle(stat, 10), Some((2, 8)));
+    assert_eq!(parse_idle(stat, 1), None);
+}
+
+#[test]
+fn kibibytes_are_read_by_the_fields_name() {
+    assert_eq!(parse_kib("Rss:  12 kB\nPss:     34 kB\n", "Pss:"), Some(34));
+    assert_eq!(parse_kib("Rss:  12 kB\n", "Pss:"), None);
+}

@@ -13,6 +13,7 @@ pub(super) fn configuration(setup: &Setup) -> String {
         |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
     let many = 1_000_000;
     json!({
+        "node": {"id": "bench", "cluster": "bench"},
         "static_resources": {
             "listeners": [{
                 "name": "in",

@@ -19,13 +19,12 @@ pub(super) fn configuration(setup: &Setup, generation: usize) -> String {
         Work::Gateway => format!("{GATEWAY}use_backend up\n"),
         Work::Routes(_) => find("path"),
         Work::Hosts(_) => find("base"),
-        Work::Changing(_) => format!(
-            "acl probe path_beg {PROBE}\n\
-             http-request set-path /g-{generation}/%[path,bytes({})] if probe\n\
-             use_backend up if probe\n{}",
-            PROBE.len(),
-            find("path")
-        ),
+        // What the probe becomes is in the map as well.
+        Work::Changing(_) => {
+            let rest = format!("path,bytes({})", PROBE.len());
+            let rewrite = format!("set-path /g-{generation}/%[{rest}] if {{ path_beg {PROBE} }}");
+            format!("http-request {rewrite}\n{}", find("path"))
+        }
     };
     let id = match setup.work {
         Work::Gateway => "unique-id-format %{+X}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid\n",
@@ -70,10 +69,11 @@ server null 127.0.0.1:{back_end} pool-purge-delay 3600s
 
 /// The prefixes, all of the same back end; anything else is answered 404 below.
 pub(super) fn routes(setup: &Setup) -> String {
+    let routes =
+        |count| (0..count).map(|index| format!("{} up\n", route_prefix(index))).collect::<String>();
     match setup.work {
-        Work::Routes(count) | Work::Changing(count) => {
-            (0..count).map(|index| format!("{} up\n", route_prefix(index))).collect()
-        }
+        Work::Routes(count) => routes(count),
+        Work::Changing(count) => format!("/g- up\n{}", routes(count)),
         Work::Hosts(count) => (0..count * PREFIXES_PER_HOST)
             .map(|index| {
                 let host = host_name(index / PREFIXES_PER_HOST);

@@ -219,17 +219,39 @@ impl Peer {
 
     /// Starts the proxy on one core and waits until it takes connections.
     pub(crate) fn start(self, binary: &Path, setup: &Setup, core: usize) -> Result<Running> {
+        self.start_in(&[], binary, setup, &[], Some(core))
+    }
+
+    /// The same with a program and its arguments before the proxy's, and with more environment.
+    pub(crate) fn start_in(
+        self,
+        wrap: &[String],
+        binary: &Path,
+        setup: &Setup,
+        environment: &[(&str, &str)],
+        core: Option<usize>,
+    ) -> Result<Running> {
         let output = setup.dir.join("output.log");
         let log = fs::File::create(&output).context("creating a log")?;
-        let mut command = Command::new(binary);
+        let mut command = match wrap {
+            [] => Command::new(binary),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary);
+                command
+            }
+        };
         command
             .args(self.configure(binary, setup)?)
+            .envs(environment.iter().copied())
             .env("AMBASSADOR_ENVOY_BIND_ADDRESS", "127.0.0.1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0);
-        cpu::pin_child(&mut command, core);
+        if let Some(core) = core {
+            cpu::pin_child(&mut command, core);
+        }
         let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
         let mut running = Running { child, listen: setup.listen };
         let until = Instant::now() + START_TIME;
@@ -277,6 +299,19 @@ impl Running {
     /// The proxy's processes, children included.
     pub(crate) fn processes(&self) -> Result<Vec<u32>> {
         cpu::family(self.child.id())
+    }
+
+    /// Ends the proxy and whatever it runs in, in order. An error if they take longer than `within`.
+    pub(crate) fn end(mut self, within: Duration) -> Result<()> {
+        let group = -(self.child.id() as i32);
+        // SAFETY: a plain system call; the group is the child's own, made when it was started.
+        unsafe { libc::kill(group, libc::SIGTERM) };
+        let until = Instant::now() + within;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < until, "a proxy does not end");
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 }
 

@@ -79,7 +79,7 @@ fn a_change_is_one_file_that_names_its_configuration() {
     assert!(Peer::Relay.changing(&setup, 0).is_none());
     assert!(nginx::configuration(&setup, None).contains("include /d/probe.conf;"));
     assert!(envoy::configuration(&setup).contains("/d/routes/routes.json"));
-    assert_eq!(haproxy::routes(&setup).lines().count(), 250);
+    assert_eq!(haproxy::routes(&setup).lines().count(), 251);
     assert_eq!(ringway::manifests(&setup).unwrap().matches("kind: Mapping").count(), 250);
 }
 

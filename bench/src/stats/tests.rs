@@ -16,3 +16,13 @@ fn thousands_are_separated() {
     assert_eq!(thousands(999.6), "1,000");
     assert_eq!(thousands(1_234_567.0), "1,234,567");
 }
+
+#[test]
+fn quantiles_are_samples() {
+    let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+    assert_eq!(quantile(&hundred, 0.5), Some(50.0));
+    assert_eq!(quantile(&hundred, 0.99), Some(99.0));
+    assert_eq!(quantile(&hundred, 1.0), Some(100.0));
+    assert_eq!(quantile(&[7.0], 0.0), Some(7.0));
+    assert_eq!(quantile(&[], 0.5), None);
+}
