@@ -204,24 +204,10 @@ impl Publisher {
             return;
         }
         let table = Arc::clone(&publication.table);
-        let lookups: BTreeSet<Lookup> = (table.clusters.iter().flatten())
-            .filter_map(|cluster| Some(Lookup::of(&cluster.spec.source)?.0))
-            .collect();
-        self.answers.retain(|lookup, _| lookups.contains(lookup));
-        if self.first_published.is_none() {
-            self.first_published = Some(publication.since);
-            self.awaited = lookups.iter().cloned().collect();
-        }
-        if **self.lookups.borrow() != lookups {
-            self.lookups.send_replace(Arc::new(lookups));
-        }
-
-        self.feeds.retain(|slot, decided| {
-            table.cluster(*slot).is_some_and(|c| c.spec.name == decided.cluster)
-        });
-        self.progress.keep_feeds(|slot| self.feeds.contains_key(&slot));
-        for cluster in table.clusters.iter().flatten() {
-            self.decide(cluster);
+        let before = self.newest.as_ref().map(|newest| Arc::clone(&newest.table));
+        let before = before.as_ref().map_or(&[][..], |table| &table.clusters);
+        if self.first_published.is_none() || !same_clusters(before, &table.clusters) {
+            self.take_clusters(before, &table, publication.since);
         }
 
         let wanted = binds(&table);
@@ -237,6 +223,31 @@ impl Publisher {
         }
         if let Some(old) = self.newest.replace(publication) {
             self.retired.push(old.table);
+        }
+    }
+
+    /// Brings names and feeds into line with a table's clusters.
+    fn take_clusters(&mut self, before: &[Option<Arc<Cluster>>], table: &Table, since: Instant) {
+        let lookups: BTreeSet<Lookup> = (table.clusters.iter().flatten())
+            .filter_map(|cluster| Some(Lookup::of(&cluster.spec.source)?.0))
+            .collect();
+        self.answers.retain(|lookup, _| lookups.contains(lookup));
+        if self.first_published.is_none() {
+            self.first_published = Some(since);
+            self.awaited = lookups.iter().cloned().collect();
+        }
+        if **self.lookups.borrow() != lookups {
+            self.lookups.send_replace(Arc::new(lookups));
+        }
+        self.feeds.retain(|slot, decided| {
+            table.cluster(*slot).is_some_and(|c| c.spec.name == decided.cluster)
+        });
+        self.progress.keep_feeds(|slot| self.feeds.contains_key(&slot));
+        for (at, cluster) in table.clusters.iter().enumerate() {
+            let same = before.get(at).is_some_and(|before| same_cluster(before, cluster));
+            if let Some(cluster) = cluster.as_ref().filter(|_| !same) {
+                self.decide(cluster);
+            }
         }
     }
 
@@ -412,6 +423,14 @@ pub(crate) fn known(source: &EndpointSource) -> Option<Vec<Endpoint>> {
         }
         EndpointSource::Dns { .. } => None,
     }
+}
+
+fn same_clusters(a: &[Option<Arc<Cluster>>], b: &[Option<Arc<Cluster>>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_cluster(a, b))
+}
+
+fn same_cluster(a: &Option<Arc<Cluster>>, b: &Option<Arc<Cluster>>) -> bool {
+    a.as_ref().map(Arc::as_ptr) == b.as_ref().map(Arc::as_ptr)
 }
 
 fn binds(table: &Table) -> Vec<Bind> {

@@ -43,16 +43,17 @@ impl<'a> Directory<'a> {
     }
 
     /// The groups of a Host in decision order; marks each in `attached`.
-    pub(crate) fn groups_of(&self, host: &Host, attached: &mut [bool]) -> Vec<Arc<ir::Group>> {
+    pub(crate) fn groups_of(&self, host: &Host, attached: &mut [bool]) -> Vec<&'a Arc<ir::Group>> {
         let mut groups = Vec::new();
+        let all = self.groups;
         let mut take = |at: usize| {
-            let built = &self.groups[at];
+            let built = &all[at];
             let Some(group) = &built.group else { return };
             let taken =
                 built.internal || host.takes(&built.hostname, &built.labels, self.strict).is_ok();
             if taken {
                 attached[at] = true;
-                groups.push(Arc::clone(group));
+                groups.push(group);
             }
         };
         // A loose selector chooses Mappings of any host name.

@@ -994,9 +994,16 @@ fn rank(mapping: &crd::Mapping, matcher: &Matcher) -> EmissaryRank {
         query_len: query.iter().map(|(len, _)| len).sum(),
         path: mapping.prefix.as_str().into(),
         method: method.into(),
-        header_keys: headers.into_iter().map(|(_, key)| key).collect(),
-        query_keys: query.into_iter().map(|(_, key)| key).collect(),
+        header_keys: keys(headers),
+        query_keys: keys(query),
     }
+}
+
+/// In a list of their own, without the room that the lengths took.
+fn keys(entries: Vec<(usize, Box<str>)>) -> Vec<Box<str>> {
+    let mut keys = Vec::with_capacity(entries.len());
+    keys.extend(entries.into_iter().map(|(_, key)| key));
+    keys
 }
 
 fn entry(name: &str, value: &ValueMatch) -> (usize, Box<str>) {

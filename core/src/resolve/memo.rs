@@ -6,13 +6,15 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec;
 
 use foldhash::fast::RandomState;
 
 use crate::crd::{self, Object};
 use crate::ir::{Cluster, Refusal, Settings, VirtualHost};
-use crate::problem::Problems;
+use crate::problem::{Problem, Problems};
 use crate::tls::{Client, Shared};
 
 use super::endpoints::NoSuchPort;
@@ -20,7 +22,7 @@ use super::facts::Facts;
 use super::group::{self, Built};
 use super::host::Host;
 use super::ingress::Expanded;
-use super::mapping::{GroupKey, Labels, Mapping, Upstream};
+use super::mapping::{GroupKey, Labels, Mapping, Role, Upstream};
 use super::service;
 use super::tcp_mapping::TcpMapping;
 use super::tls::{Contexts, Unusable};
@@ -34,8 +36,8 @@ pub struct Memo {
     pub(super) settings: Option<Arc<Settings>>,
     pub(super) facts: Option<Arc<Facts>>,
     auth: Option<Arc<Refusal>>,
-    /// By address of the object.
-    mappings: Map<usize, Remembered>,
+    /// All Mappings of the snapshot, in its order.
+    mappings: Vec<Remembered>,
     /// By address of the object.
     tcp: Map<usize, RememberedTcp>,
     pub(super) ingresses: Map<usize, (Arc<Object>, Arc<Expanded>)>,
@@ -47,6 +49,8 @@ pub struct Memo {
     groups: Map<GroupKey, Grouped>,
     /// All groups in decision order.
     order: Vec<Arc<Built>>,
+    /// Those of them of which something is said.
+    troubled: Vec<Arc<Built>>,
     /// By Emissary's name of the cluster.
     claims: Map<Arc<str>, Vec<Claimant>>,
     /// Names that different upstreams claim: `a-b` and `a.b` have one name.
@@ -65,8 +69,9 @@ pub struct Memo {
 #[derive(Debug)]
 struct Remembered {
     object: Arc<Object>,
-    resolved: Arc<Resolved>,
-    round: u64,
+    mapping: Option<Arc<Mapping>>,
+    /// As a rule nothing is.
+    said: Option<Box<Problems>>,
 }
 
 /// One TCPMapping's result.
@@ -88,7 +93,7 @@ pub(super) struct RememberedPath {
 }
 
 /// A Mapping, unless it was refused, and what was said about it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Resolved {
     pub(super) mapping: Option<Arc<Mapping>>,
     pub(super) problems: Problems,
@@ -114,6 +119,10 @@ struct Grouped {
 /// The Mappings of one round, as they are found.
 pub(super) struct Round<'m> {
     pub(super) memo: &'m mut Memo,
+    /// The Mappings of the last round that are yet to be found.
+    before: Peekable<vec::IntoIter<Remembered>>,
+    /// Upstreams that this round is the first to have.
+    upstreams: Map<Arc<str>, Arc<Upstream>>,
     added: Vec<Arc<Mapping>>,
     removed: Vec<Arc<Mapping>>,
     added_tcp: Vec<Arc<TcpMapping>>,
@@ -150,35 +159,71 @@ impl Memo {
                 Arc::clone(self.facts.insert(Arc::new(facts)))
             }
         };
-        let round =
-            Round { memo: self, added: Vec::new(), removed: Vec::new(), added_tcp: Vec::new() };
+        let before = std::mem::take(&mut self.mappings);
+        self.mappings.reserve_exact(before.len());
+        let round = Round {
+            memo: self,
+            before: before.into_iter().peekable(),
+            upstreams: Map::default(),
+            added: Vec::new(),
+            removed: Vec::new(),
+            added_tcp: Vec::new(),
+        };
         (facts, round)
     }
 }
 
 impl Round<'_> {
-    /// The result for an object, computed where it is not remembered.
+    /// What is said about a Mapping, computed where it is not remembered; `None` for one that is not
+    /// ours. They come in the snapshot's order.
     pub(super) fn object(
         &mut self,
         object: &Arc<Object>,
-        compute: impl FnOnce() -> Resolved,
-    ) -> Arc<Resolved> {
-        let round = self.memo.round;
-        let at = Arc::as_ptr(object).addr();
-        if let Some(known) = self.memo.mappings.get_mut(&at) {
-            debug_assert!(
-                Arc::ptr_eq(&known.object, object),
-                "the object is held, its address too"
-            );
-            known.round = round;
-            return Arc::clone(&known.resolved);
+        compute: impl FnOnce() -> Option<Resolved>,
+    ) -> Option<&Problems> {
+        // Whose place is behind this one's has changed, or is gone.
+        let is_before = |known: &Remembered| {
+            !Arc::ptr_eq(&known.object, object) && known.object.meta.object <= object.meta.object
+        };
+        while let Some(known) = self.before.next_if(is_before) {
+            self.removed.extend(known.mapping);
         }
-        let resolved = Arc::new(compute());
-        self.added.extend(resolved.mapping.clone());
-        let object = Arc::clone(object);
-        let remembered = Remembered { object, resolved: Arc::clone(&resolved), round };
-        self.memo.mappings.insert(at, remembered);
-        resolved
+        let remembered = match self.before.next_if(|known| Arc::ptr_eq(&known.object, object)) {
+            Some(known) => known,
+            None => {
+                let Resolved { mut mapping, problems } = compute().unwrap_or_default();
+                if let Some(mapping) = mapping.as_mut().and_then(Arc::get_mut) {
+                    self.share_upstream(mapping);
+                }
+                self.added.extend(mapping.clone());
+                let said = (!problems.is_empty()).then(|| Box::new(problems));
+                Remembered { object: Arc::clone(object), mapping, said }
+            }
+        };
+        self.memo.mappings.push(remembered);
+        self.memo.mappings.last()?.said.as_deref()
+    }
+
+    /// Mappings that lead to one upstream have it once.
+    fn share_upstream(&mut self, mapping: &mut Mapping) {
+        let (upstream, alone) = match &mut mapping.role {
+            Role::Forward { upstream, alone } => (upstream, Some(alone)),
+            Role::Shadow(upstream) => (upstream, None),
+            Role::Redirect(_) => return,
+        };
+        let claimants = self.memo.claims.get(&upstream.name).into_iter().flatten();
+        let known = claimants.map(|claimant| &claimant.upstream);
+        let known =
+            known.chain(self.upstreams.get(&upstream.name)).find(|known| *known == upstream);
+        match known {
+            Some(known) => *upstream = Arc::clone(known),
+            None => {
+                self.upstreams.insert(Arc::clone(&upstream.name), Arc::clone(upstream));
+            }
+        }
+        if let Some(alone) = alone.and_then(Arc::get_mut) {
+            alone.cluster = Arc::clone(&upstream.name);
+        }
     }
 
     /// What was said about a TCPMapping, computed where it is not remembered.
@@ -236,13 +281,9 @@ impl Round<'_> {
     /// Ends the round: forgets what is gone, and brings clusters' names, groups and their order up
     /// to date.
     pub(super) fn finish(self, auth: Option<&Arc<Refusal>>) -> Touched {
-        let Round { memo, added, mut removed, added_tcp } = self;
+        let Round { memo, before, upstreams: _, added, mut removed, added_tcp } = self;
         let round = memo.round;
-        memo.mappings.retain(|_, known| {
-            let stays = known.round == round;
-            removed.extend(known.resolved.mapping.clone().filter(|_| !stays));
-            stays
-        });
+        removed.extend(before.filter_map(|known| known.mapping));
         memo.paths.retain(|_, known| {
             let stays = known.round == round;
             removed.extend(known.resolved.mapping.clone().filter(|_| !stays));
@@ -272,6 +313,11 @@ impl Memo {
     /// All groups in decision order.
     pub(super) fn order(&self) -> &[Arc<Built>] {
         &self.order
+    }
+
+    /// What is said of groups, in decision order.
+    pub(super) fn said_of_groups(&self) -> impl Iterator<Item = &Problem> {
+        self.troubled.iter().flat_map(|built| &built.problems.0)
     }
 
     /// All accepted TCPMappings in load order.
@@ -414,6 +460,8 @@ impl Memo {
             fresh.push(Arc::clone(&built));
             self.groups.insert(key, Grouped { candidates, built });
         }
+        let troubled = fresh.iter().filter(|built| !built.problems.is_empty()).cloned().collect();
+        update(&mut self.troubled, &replaced, troubled, group::decide);
         update(&mut self.order, &replaced, fresh, group::decide);
     }
 }

@@ -78,14 +78,16 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
 
     let facts = facts(snapshot, ours, std::mem::take(&mut module.defaults), &hosts, &mut problems);
     let (facts, mut round) = memo.begin(facts);
-    for object in snapshot.of_kind(Kind::Mapping).filter(|o| ours(&o.meta)) {
-        let Spec::Mapping(spec) = &object.spec else { continue };
-        let resolved = round.object(object, || {
+    for object in snapshot.of_kind(Kind::Mapping) {
+        // Whether it is ours depends on itself and the facts, as everything else does.
+        let said = round.object(object, || {
+            let Spec::Mapping(spec) = &object.spec else { return None };
             let labels = Labels(Arc::new(object.meta.labels.clone()));
-            let (mapping, problems) = mapping::resolve(&object.meta.object, &labels, spec, &facts);
-            Resolved { mapping: mapping.map(Arc::new), problems }
+            let resolve = || mapping::resolve(&object.meta.object, &labels, spec, &facts);
+            let (mapping, problems) = ours(&object.meta).then(resolve)?;
+            Some(Resolved { mapping: mapping.map(Arc::new), problems })
         });
-        problems.0.extend_from_slice(&resolved.problems.0);
+        problems.0.extend(said.into_iter().flat_map(Problems::iter).cloned());
     }
     for (object, expanded) in &ingresses {
         problems.0.extend_from_slice(&expanded.problems.0);
@@ -102,9 +104,7 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
     let touched = round.finish(guards.auth.as_ref());
 
     let clusters = clusters(touched, &services, contexts, snapshot, memo, &mut problems);
-    for built in memo.order() {
-        problems.0.extend_from_slice(&built.problems.0);
-    }
+    problems.0.extend(memo.said_of_groups().cloned());
     let virtual_hosts = virtual_hosts(snapshot, &hosts, memo, &mut problems);
     let cluster = |upstream: &Arc<mapping::Upstream>| memo.cluster_name(upstream);
     let tcp = tcp_mapping::group(memo.tcp_mappings(), settings, cluster, &mut problems);
@@ -346,7 +346,10 @@ fn virtual_hosts(
         let groups = directory.groups_of(host, &mut attached);
         let old = known.get_mut(&host.hostname).and_then(|candidates| {
             let same = |(known, virtual_host): &(Host, Arc<VirtualHost>)| {
-                known == host && same_groups(&virtual_host.groups, &groups)
+                let (old, new) = (virtual_host.groups.iter(), groups.iter().copied());
+                known == host
+                    && old.len() == new.len()
+                    && old.zip(new).all(|(a, b)| Arc::ptr_eq(a, b))
             };
             let at = candidates.iter().position(same)?;
             Some(candidates.swap_remove(at).1)
@@ -357,7 +360,7 @@ fn virtual_hosts(
                 host: host.object.clone(),
                 insecure: host.insecure,
                 refusal: host.refusal.clone(),
-                groups,
+                groups: groups.into_iter().cloned().collect(),
             })
         });
         remembered.push((host.clone(), Arc::clone(&virtual_host)));
@@ -371,10 +374,6 @@ fn virtual_hosts(
             .push((host, virtual_host));
     }
     all
-}
-
-fn same_groups(a: &[Arc<ir::Group>], b: &[Arc<ir::Group>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 fn listeners(

@@ -199,16 +199,35 @@ impl Compiler<'_> {
         if source.groups.len() > Candidate::RANK_END {
             return Err(CompileError::Groups(source.domain.to_string()));
         }
-        if let Some(before) = self.by_domain.remove(&*source.domain) {
-            for group in before.groups.iter().filter(|group| !goes_to(&self.rebound, group)) {
-                self.groups.insert(Arc::as_ptr(&group.source), Arc::clone(group));
-            }
+        let before = self.by_domain.remove(&*source.domain);
+        let (old, new) = (before.map_or(&[][..], |before| &before.groups), &source.groups[..]);
+        let stays = |(old, new): &(&Arc<Group>, &Arc<ir::Group>)| {
+            Arc::ptr_eq(&old.source, new) && !goes_to(&self.rebound, old)
+        };
+        // As a rule one group differs: what stands before it and behind it stays as it is.
+        let head = old.iter().zip(new).take_while(stays).count();
+        let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(stays).count();
+        let (changed, tail) = (&old[head..old.len() - tail], &old[old.len() - tail..]);
+        for group in changed.iter().filter(|group| !goes_to(&self.rebound, group)) {
+            self.groups.insert(Arc::as_ptr(&group.source), Arc::clone(group));
         }
-        let mut groups = Vec::with_capacity(source.groups.len());
-        for group in &source.groups {
+        let mut groups = Vec::with_capacity(new.len());
+        groups.extend_from_slice(&old[..head]);
+        for group in &new[head..new.len() - tail.len()] {
             groups.push(self.group(group)?);
         }
-        let sections = sections(&groups);
+        groups.extend_from_slice(tail);
+        // The index knows groups by their place, and of each its clauses.
+        let same =
+            |(old, new): (&Arc<Group>, &Arc<Group>)| old.source.matcher == new.source.matcher;
+        let sections = match before {
+            Some(before)
+                if old.len() == new.len() && changed.iter().zip(&groups[head..]).all(same) =>
+            {
+                Arc::clone(&before.sections)
+            }
+            _ => Arc::new(sections(&groups)),
+        };
         let host = Arc::new(VirtualHost { source: Arc::clone(source), groups, sections });
         self.hosts.insert(Arc::as_ptr(source), Arc::clone(&host));
         Ok(host)

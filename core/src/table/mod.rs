@@ -153,7 +153,7 @@ struct VirtualHost {
     /// In decision order; a group's rank is its index.
     groups: Vec<Arc<Group>>,
     /// By the authority that groups ask for: all that cover a request's are searched.
-    sections: DomainIndex<PathIndex>,
+    sections: Arc<DomainIndex<PathIndex>>,
 }
 
 /// Mappings with one match.

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::Sender;
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use ringway_core::limits;
+use ringway_core::name::Kind;
 use ringway_core::resolve::files;
 use ringway_core::snapshot::{File, Snapshot};
 use ringway_core::tls::Pem;
@@ -108,7 +109,8 @@ impl NamedFiles {
 }
 
 fn named(snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
-    let named = snapshot.objects().flat_map(|object| {
+    let kinds = [Kind::Host, Kind::TLSContext];
+    let named = kinds.into_iter().flat_map(|kind| snapshot.of_kind(kind)).flat_map(|object| {
         let files = files(object);
         [files.chain, files.key, files.authorities].into_iter().flatten()
     });
