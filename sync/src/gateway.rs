@@ -384,14 +384,18 @@ impl Work {
         self.apply(&first, since, true);
         loop {
             again_in = again_in.or_else(|| self.named.again_in());
-            match woken.recv_timeout(again_in.unwrap_or(limits::FOLDER_RESCAN_INTERVAL)) {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            let walk_in = self.folder.walk_in(Instant::now());
+            let told = match woken.recv_timeout(again_in.map_or(walk_in, |at| at.min(walk_in))) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Timeout) => false,
                 // The notifier is ours and holds the sender.
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
+            };
             let since = Instant::now();
-            let complete = self.notifier.take_complete();
-            match self.folder.scan(&complete, since) {
+            let mut news = self.notifier.take_news();
+            // What is told of comes first: a walk takes its time.
+            news.unclear |= !told && self.folder.walk_in(since).is_zero();
+            match self.folder.look(&news, since) {
                 Ok(scan) => {
                     again_in = scan.again_in;
                     let named_changed = self.named.read_for(&mut self.store);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringway_core::crd::parse::{File, Options, Parsed, ParsedDocument};
-use ringway_core::crd::source::{self, Diagnostic, Document, Location, Origin, Part};
+use ringway_core::crd::source::{self, Diagnostic, Location, Origin, Part};
 use ringway_core::crd::{Meta, Object};
 use ringway_core::limits;
 use ringway_core::name::{Kind, Ref};
@@ -93,9 +93,7 @@ impl Store {
         let parsed = File::parse(&name, text, &self.options, Some(&before.parsed));
         let kept = kept(&before, &parsed);
         let entry = Entry { parsed, kept };
-        let (old, new) = (before.pointers(), entry.pointers());
-        let gone = |document: &Document| !new.contains(&std::ptr::from_ref(document));
-        let come = |document: &Document| !old.contains(&std::ptr::from_ref(document));
+        let (gone, come) = differing(&before.parsed.documents, &entry.parsed.documents);
         let mut touched: BTreeSet<Ref> = before.names_in(gone).cloned().collect();
         touched.extend(entry.names_in(come).cloned());
         // Objects written twice may only have changed places.
@@ -106,7 +104,7 @@ impl Store {
 
     pub fn remove_file(&mut self, path: &Path) {
         if let Some(entry) = self.files.remove(path) {
-            let touched = entry.names_in(|_| true).cloned().collect();
+            let touched = entry.names_in(entry.parsed.documents.iter()).cloned().collect();
             self.claim(&path.to_string_lossy(), &Entry::default(), &touched);
         }
     }
@@ -300,17 +298,32 @@ impl Entry {
         })
     }
 
-    /// The documents as they are now, by address.
-    fn pointers(&self) -> HashSet<*const Document> {
-        self.parsed.documents.iter().map(|parsed| Arc::as_ptr(&parsed.document)).collect()
-    }
-
-    /// Names of the objects in some of the documents, and of all that are kept.
-    fn names_in(&self, wanted: impl Fn(&Document) -> bool) -> impl Iterator<Item = &Ref> {
-        let documents = self.parsed.documents.iter().filter(move |d| wanted(&d.document));
-        let found = documents.flat_map(|document| &document.found).filter_map(name_of);
+    /// Names of the objects in some of its documents, and of all that are kept.
+    fn names_in<'e>(
+        &'e self,
+        documents: impl IntoIterator<Item = &'e Arc<ParsedDocument>>,
+    ) -> impl Iterator<Item = &'e Ref> {
+        let found = documents.into_iter().flat_map(|document| &document.found).filter_map(name_of);
         found.chain(self.kept.iter().map(|object| &object.meta.object))
     }
+}
+
+type Documents<'d> = Vec<&'d Arc<ParsedDocument>>;
+
+/// The documents that only the first has, and those that only the second has.
+fn differing<'d>(
+    a: &'d [Arc<ParsedDocument>],
+    b: &'d [Arc<ParsedDocument>],
+) -> (Documents<'d>, Documents<'d>) {
+    let same = |(a, b): &(&Arc<ParsedDocument>, &Arc<ParsedDocument>)| Arc::ptr_eq(a, b);
+    let head = a.iter().zip(b).take_while(same).count();
+    let tail = a[head..].iter().rev().zip(b[head..].iter().rev()).take_while(same).count();
+    let (a, b) = (&a[head..a.len() - tail], &b[head..b.len() - tail]);
+    let set = |of: &[Arc<ParsedDocument>]| of.iter().map(Arc::as_ptr).collect::<HashSet<_>>();
+    let (in_a, in_b) = (set(a), set(b));
+    let only_a = a.iter().filter(|document| !in_b.contains(&Arc::as_ptr(document)));
+    let only_b = b.iter().filter(|document| !in_a.contains(&Arc::as_ptr(document)));
+    (only_a.collect(), only_b.collect())
 }
 
 fn name_of(found: &Parsed) -> Option<&Ref> {

@@ -14,7 +14,7 @@ use super::legacy;
 use super::meta::{Dialect, Meta, timestamp};
 use super::node::{Node, Span, Value};
 use super::source::{Document, Malformed, Origin};
-use super::split::split;
+use super::split::{Chunk, split};
 use super::{Object, Spec};
 use crate::name::{Kind, Ref};
 use crate::problem::{Mistake, Problems, Severity};
@@ -67,13 +67,30 @@ impl File {
     /// same options) are taken from there.
     pub fn parse(path: &str, text: &str, options: &Options, previous: Option<&Self>) -> Self {
         let path: Arc<str> = path.into();
+        let chunks = split(text);
+        let before = previous.map_or(&[][..], |file| &file.documents);
+        // As a rule one document differs: those before it and behind it are found in step.
+        let same = |(parsed, chunk): &(&Arc<ParsedDocument>, &Chunk<'_>)| {
+            *parsed.document.text == *chunk.text
+        };
+        let head = before.iter().zip(&chunks).take_while(same).count();
+        let rest = before[head..].iter().rev().zip(chunks[head..].iter().rev());
+        let tail = rest.take_while(same).count();
         let mut known: HashMap<&str, Vec<&Arc<ParsedDocument>>, foldhash::fast::FixedState> =
             HashMap::default();
-        for parsed in previous.iter().flat_map(|file| file.documents.iter().rev()) {
+        for parsed in before[head..before.len() - tail].iter().rev() {
             known.entry(&parsed.document.text).or_default().push(parsed);
         }
-        let documents = split(text).into_iter().map(|chunk| {
-            if let Some(parsed) = known.get_mut(chunk.text).and_then(Vec::pop) {
+        let (n_before, n_chunks) = (before.len(), chunks.len());
+        let documents = chunks.into_iter().enumerate().map(|(at, chunk)| {
+            let parsed = if at < head {
+                Some(&before[at])
+            } else if at >= n_chunks - tail {
+                Some(&before[n_before - (n_chunks - at)])
+            } else {
+                known.get_mut(chunk.text).and_then(Vec::pop)
+            };
+            if let Some(parsed) = parsed {
                 parsed.document.moved_to(chunk.first_line);
                 return parsed.clone();
             }

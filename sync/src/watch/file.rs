@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A folder of manifests as texts: what is in it, and what changed since the last look.
 //!
-//! Every look walks the whole folder (so a lost notification costs nothing but time) and reads
-//! only files whose time, size or inode changed. A file that is being written in place is read
+//! A look goes to the files that notifications name, or walks the whole folder: where they name
+//! something else than a file, and every [`limits::FOLDER_RESCAN_INTERVAL`], so that a lost
+//! notification costs nothing but time. Only files whose time, size or inode changed are read. A file that is being written in place is read
 //! when its writer closes it, or when it has been left alone for [`limits::FILE_SETTLE_TIME`]: a
 //! half-written file is never taken for an edit. What cannot be read keeps its last text.
 
@@ -28,7 +29,10 @@ pub struct Folder {
     /// Files that look different but may still be being written: since when they look so.
     unsettled: HashMap<PathBuf, (Stamp, Instant)>,
     faults: BTreeMap<PathBuf, String>,
-    started: bool,
+    /// When the whole folder was walked for the last time.
+    walked: Option<Instant>,
+    /// The root as notifications name it.
+    absolute: Option<PathBuf>,
     /// Keyed at random, so that nobody can make two texts look the same.
     hasher: RandomState,
 }
@@ -60,6 +64,17 @@ impl Stamp {
     }
 }
 
+/// What is known to have happened in a folder; paths are absolute.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Files whose writers are done.
+    pub complete: HashSet<PathBuf>,
+    /// Whatever else changed in some way.
+    pub touched: HashSet<PathBuf>,
+    /// Something happened that no path tells.
+    pub unclear: bool,
+}
+
 /// What a look found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Scan {
@@ -82,12 +97,14 @@ impl Scan {
 impl Folder {
     /// A folder, or a single file, that was not looked at yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
         Self {
-            root: root.into(),
+            absolute: std::path::absolute(&root).ok(),
+            root,
             files: BTreeMap::new(),
             unsettled: HashMap::new(),
             faults: BTreeMap::new(),
-            started: false,
+            walked: None,
             hasher: RandomState::new(),
         }
     }
@@ -129,8 +146,90 @@ impl Folder {
         }
         scan.faults_changed = self.faults != found.faults;
         self.faults = found.faults;
-        self.started = true;
+        self.walked = Some(now);
         Ok(scan)
+    }
+
+    /// How long until the whole folder is due to be walked again.
+    pub fn walk_in(&self, now: Instant) -> Duration {
+        let since = self.walked.map(|walked| now.duration_since(walked));
+        since.map_or(Duration::ZERO, |since| limits::FOLDER_RESCAN_INTERVAL.saturating_sub(since))
+    }
+
+    /// Looks at what the news name, or at everything where they do not say enough.
+    ///
+    /// # Errors
+    /// As [`Folder::scan`].
+    pub fn look(&mut self, news: &News, now: Instant) -> io::Result<Scan> {
+        let Some(sights) = self.sights(news) else { return self.scan(&news.complete, now) };
+        let mut scan = Scan::default();
+        let mut faults = BTreeMap::new();
+        for (path, stamp) in sights {
+            match stamp {
+                Some(stamp) => {
+                    self.look_at(&path, stamp, &news.complete, now, &mut scan, &mut faults);
+                }
+                None => {
+                    self.unsettled.remove(&path);
+                    if self.files.remove(&path).is_some() {
+                        scan.removed.push(path);
+                    }
+                }
+            }
+        }
+        if !self.unsettled.is_empty() {
+            scan.again_in = Some(limits::FILE_SETTLE_TIME);
+        }
+        scan.faults_changed = !faults.is_empty();
+        self.faults = faults;
+        Ok(scan)
+    }
+
+    /// The files that the news are about, `None` for one that is gone; `None` where only a walk
+    /// finds out.
+    fn sights(&self, news: &News) -> Option<BTreeMap<PathBuf, Option<Stamp>>> {
+        let unclear = news.unclear
+            || self.walked.is_none()
+            || !self.faults.is_empty()
+            || self.files.len() >= limits::MANIFEST_FILES_MAX;
+        if unclear {
+            return None;
+        }
+        let root = self.absolute.as_ref()?;
+        let mut sights = BTreeMap::new();
+        let unsettled = self.unsettled.keys().filter_map(|path| std::path::absolute(path).ok());
+        let named = news.touched.iter().chain(&news.complete).cloned().chain(unsettled);
+        for absolute in named {
+            let rest = absolute.strip_prefix(root).ok()?;
+            let parts = || rest.components().map(|part| part.as_os_str().as_encoded_bytes());
+            // What links through dot files, as Kubernetes' `..data`, changes when they do.
+            let hidden = parts().any(|part| part.starts_with(b"."));
+            if hidden || !(1..=limits::MANIFEST_FOLDER_DEPTH_MAX).contains(&parts().count()) {
+                return None;
+            }
+            let path = self.root.join(rest);
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if !metadata.is_file() => return None,
+                Ok(metadata) => {
+                    if is_manifest(&path) {
+                        sights.insert(path, Some(Stamp::of(&metadata)));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let mut from_here = self.files.range(path.clone()..).map(|(known, _)| known);
+                    match from_here.next() {
+                        Some(known) if *known == path => {
+                            sights.insert(path, None);
+                        }
+                        // A folder that is gone.
+                        Some(known) if known.starts_with(&path) => return None,
+                        _ => {}
+                    }
+                }
+                Err(_) => return None,
+            }
+        }
+        Some(sights)
     }
 
     fn look_at(
@@ -153,7 +252,7 @@ impl Folder {
         let swapped = known.is_some_and(|file| file.stamp.inode != stamp.inode) && is_link(path);
         // What could not be read last time is simply tried again.
         let failed = self.faults.contains_key(path);
-        if self.started && !is_complete && !swapped && !failed {
+        if self.walked.is_some() && !is_complete && !swapped && !failed {
             let entry = self.unsettled.entry(path.to_owned()).or_insert((stamp, now));
             if entry.0 != stamp {
                 *entry = (stamp, now);
@@ -277,7 +376,7 @@ pub struct Notifier {
     /// The folder as it was when the watch began.
     identity: Option<(u64, u64)>,
     watcher: Option<notify::RecommendedWatcher>,
-    complete: Arc<Mutex<HashSet<PathBuf>>>,
+    news: Arc<Mutex<News>>,
     wake: Sender<()>,
 }
 
@@ -288,8 +387,8 @@ impl Notifier {
     pub fn new(root: impl Into<PathBuf>) -> (Self, Receiver<()>) {
         let (wake, woken) = bounded(1);
         let root = root.into();
-        let complete = Arc::default();
-        let mut notifier = Self { root, identity: None, watcher: None, complete, wake };
+        let news = Arc::default();
+        let mut notifier = Self { root, identity: None, watcher: None, news, wake };
         notifier.renew();
         (notifier, woken)
     }
@@ -299,17 +398,20 @@ impl Notifier {
         self.wake.clone()
     }
 
-    /// Takes the files that were finished since the last call. Watches anew if the folder is not
-    /// the one it was.
-    pub fn take_complete(&mut self) -> HashSet<PathBuf> {
-        self.renew();
-        std::mem::take(&mut self.complete.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes what happened since the last call. Watches anew if the folder is not the one it was.
+    pub fn take_news(&mut self) -> News {
+        let renewed = self.renew();
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = std::mem::take(&mut *news);
+        news.unclear |= renewed || self.watcher.is_none();
+        news
     }
 
-    fn renew(&mut self) {
+    /// True where the watch is a new one.
+    fn renew(&mut self) -> bool {
         let identity = fs::metadata(&self.root).ok().map(|m| (m.dev(), m.ino()));
         if identity.is_none() || identity == self.identity && self.watcher.is_some() {
-            return;
+            return identity.is_none();
         }
         match self.watch() {
             Ok(watcher) => {
@@ -325,19 +427,17 @@ impl Notifier {
                 ));
             }
         }
+        true
     }
 
     fn watch(&self) -> notify::Result<notify::RecommendedWatcher> {
-        let complete = Arc::clone(&self.complete);
+        let news = Arc::clone(&self.news);
         let wake = self.wake.clone();
         let mut watcher = notify::recommended_watcher(move |event| {
-            if let Ok(event) = event
-                && !note(event, &complete)
-            {
-                return;
+            if note(event, &news) {
+                // Full means that a look is due already.
+                let _ = wake.try_send(());
             }
-            // Full means that a look is due already.
-            let _ = wake.try_send(());
         })?;
         let root = std::path::absolute(&self.root)?;
         if self.root.is_dir() {
@@ -349,20 +449,27 @@ impl Notifier {
     }
 }
 
-/// Remembers files that are finished; false for what is no reason to look.
-fn note(event: notify::Event, complete: &Mutex<HashSet<PathBuf>>) -> bool {
-    let finished = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => true,
+/// Remembers what happened; false for what is no reason to look.
+fn note(event: notify::Result<notify::Event>, news: &Mutex<News>) -> bool {
+    let mut news = news.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(event) = event else {
+        news.unclear = true;
+        return true;
+    };
+    news.unclear |= event.need_rescan() || event.paths.is_empty();
+    let paths = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => &mut news.complete,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
+            &mut news.complete
+        }
         // Reading is what we do ourselves.
         EventKind::Access(_) => return false,
-        _ => false,
+        _ => &mut news.touched,
     };
-    if finished {
-        let mut complete = complete.lock().unwrap_or_else(PoisonError::into_inner);
-        if complete.len() < limits::MANIFEST_FILES_MAX {
-            complete.extend(event.paths);
-        }
+    if paths.len() < limits::MANIFEST_FILES_MAX {
+        paths.extend(event.paths);
+    } else {
+        news.unclear = true;
     }
     true
 }

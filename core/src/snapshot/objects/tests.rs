@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::crd::{Mapping, Meta, Origin, Spec};
+use crate::crd::{Meta, Origin, Spec};
 use crate::name::Kind;
 
 fn object(n: u16) -> Arc<Object> {
     // Two kinds, so that a search may begin between them.
     let kind = if n.is_multiple_of(2) { Kind::Mapping } else { Kind::Host };
     let meta = Meta::of(Ref::new(kind, "default", format!("{n:05}")));
-    let spec = Spec::Mapping(Box::new(Mapping::default()));
+    let spec = Spec::Mapping(Box::default());
     Arc::new(Object { meta, spec, origin: Origin::default() })
 }
 

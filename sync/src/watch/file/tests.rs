@@ -168,7 +168,7 @@ fn notifications_name_the_files_that_are_complete() {
     for round in 0.. {
         assert!(round < 100, "never told of {}", path.display());
         woken.recv_timeout(Duration::from_secs(5)).unwrap();
-        complete.extend(notifier.take_complete());
+        complete.extend(notifier.take_news().complete);
         if complete.contains(&path) {
             break;
         }
@@ -178,6 +178,64 @@ fn notifications_name_the_files_that_are_complete() {
     fs::rename(&other, scratch.path().join("b.yaml")).unwrap();
     while !complete.contains(&scratch.path().join("b.yaml")) {
         woken.recv_timeout(Duration::from_secs(5)).unwrap();
-        complete.extend(notifier.take_complete());
+        complete.extend(notifier.take_news().complete);
     }
+}
+
+/// What a look finds that is told of these paths, and whether it walked.
+#[track_caller]
+fn told(folder: &mut Folder, touched: &[&Path], complete: &[&Path]) -> (Scan, bool) {
+    let set = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
+    let news = News { touched: set(touched), complete: set(complete), unclear: false };
+    let now = Instant::now();
+    let scan = folder.look(&news, now).unwrap();
+    (scan, folder.walked == Some(now))
+}
+
+#[test]
+fn a_look_goes_to_the_files_that_are_named() {
+    let scratch = Scratch::new();
+    let (a, b) = (scratch.write("a.yaml", "one"), scratch.write("b.yaml", "two"));
+    let mut folder = Folder::new(scratch.path());
+    folder.scan(&nothing(), Instant::now()).unwrap();
+    let next = scratch.write("a.tmp", "new");
+    fs::rename(&next, &a).unwrap();
+    fs::write(&b, "not told").unwrap();
+    let (scan, walked) = told(&mut folder, &[&next], &[&a]);
+    assert_eq!((scan.changed, walked), (vec![a.clone()], false));
+    assert_eq!(folder.take_text(&a).unwrap(), "new");
+    // Written in place, and settled.
+    let (scan, walked) = told(&mut folder, &[&b], &[]);
+    assert_eq!(
+        (scan.changed, scan.again_in, walked),
+        (vec![], Some(limits::FILE_SETTLE_TIME), false)
+    );
+    let later = Instant::now() + limits::FILE_SETTLE_TIME;
+    let scan = folder.look(&News::default(), later).unwrap();
+    assert_eq!((scan.changed, scan.again_in), (vec![b.clone()], None));
+    let c = scratch.write("sub/c.yaml", "three");
+    let (scan, walked) = told(&mut folder, &[], &[&c]);
+    assert_eq!((scan.changed, walked), (vec![c.clone()], false));
+    fs::remove_file(&b).unwrap();
+    let (scan, walked) = told(&mut folder, &[&b], &[]);
+    assert_eq!((scan.removed, walked), (vec![b], false));
+}
+
+#[test]
+fn a_look_walks_where_a_path_does_not_say_enough() {
+    let scratch = Scratch::new();
+    let c = scratch.write("sub/c.yaml", "three");
+    let mut folder = Folder::new(scratch.path());
+    folder.scan(&nothing(), Instant::now()).unwrap();
+    let walks = |folder: &mut Folder, path: &Path| told(folder, &[path], &[]).1;
+    let sub = scratch.path().join("sub");
+    assert!(walks(&mut folder, &sub), "a folder");
+    assert!(walks(&mut folder, &scratch.path().join("..data")), "what links may go through");
+    assert!(walks(&mut folder, Path::new("/elsewhere")));
+    fs::remove_dir_all(&sub).unwrap();
+    let (scan, walked) = told(&mut folder, &[&sub], &[]);
+    assert_eq!((scan.removed, walked), (vec![c], true));
+    let link = scratch.path().join("l.yaml");
+    symlink("/dev/null", &link).unwrap();
+    assert!(walks(&mut folder, &link), "a link");
 }
