@@ -287,3 +287,79 @@ fn short_of_memory_connections_are_shed_then_requests_refused_then_all_is_well()
         assert!(metric(&gateway, "ringway_overload_requests_refused_total") >= 1);
     }
 }
+
+#[test]
+fn at_the_first_step_of_a_memory_shortage_only_connections_are_shed() {
+    let _alone = heavy();
+    raise_descriptors();
+    for driver in DRIVERS {
+        let backend = Backend::start().unwrap();
+        let probe = start(backend.address(), &options(driver, &[]));
+        let limit = (probe.rss().unwrap() + 48 * 1024 * 1024) * 10 / 7;
+        drop(probe);
+        let gateway =
+            start(backend.address(), &options(driver, &[&format!("--memory-limit={limit}")]));
+        let state = || metric(&gateway, "ringway_overload_state");
+        let percent = || gateway.rss().unwrap() * 100 / limit;
+        let mut resting = gateway.client(8080).unwrap();
+        assert_eq!(resting.get("/", "a").unwrap().status, 200);
+        let mut begun = gateway.client(8080).unwrap();
+        begun.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        wait_until("it is served", PATIENCE, || backend.held() == 1);
+        let mut asking = gateway.client(8080).unwrap();
+        asking.send(b"GET / HTTP/1.1\r\nHost: a\r\n").unwrap();
+        // Heads that never end, a few at a time and each read before the next, so that the second
+        // step is not reached.
+        let line = [b"GET / HTTP/1.1\r\nHost: a\r\nx-long: ".as_slice(), &[b'x'; 50_000]].concat();
+        let mut heavy = Vec::new();
+        let mut pace = gateway.client(8080).unwrap();
+        while state() == 0 {
+            if percent() >= 82 {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+            for client in clients(&gateway, 5) {
+                client.stream().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+                let _ = client.stream().write_all(&line);
+                heavy.push(client);
+            }
+            for _ in 0..2 {
+                let _ = pace.get("/", "a");
+            }
+            assert!(heavy.len() < 10_000, "memory does not grow, on {driver}");
+        }
+        assert_eq!(state(), 1, "{} % on {driver}", percent());
+        wait_until("it is said", PATIENCE, || gateway.log().contains("no new connections"));
+
+        let mut new = gateway.client(8080).unwrap();
+        new.send(REQUEST).unwrap();
+        assert!(!is_answered(&new, Duration::from_millis(300)), "nothing is taken, on {driver}");
+        assert!(metric(&gateway, "ringway_worker_accept_paused") >= 1, "on {driver}");
+        assert_eq!(resting.reader().fill().unwrap(), 0, "what rests ends in order, on {driver}");
+        assert!(metric(&gateway, "ringway_overload_idle_closed_total") >= 1, "on {driver}");
+        // What is under way goes on, and so does who asks.
+        asking.send(b"\r\n").unwrap();
+        let response = asking.response("GET").unwrap();
+        assert_eq!((response.status, response.header("connection")), (200, None), "on {driver}");
+        backend.release();
+        let response = begun.response("GET").unwrap();
+        assert_eq!((response.status, response.broken), (200, None), "on {driver}");
+        assert_eq!(begun.get("/", "a").unwrap().status, 200, "on {driver}");
+        assert_eq!(gateway.admin("/ambassador/v0/check_ready").unwrap().status, 200);
+        assert_eq!(state(), 1, "{} % on {driver}", percent());
+        assert_eq!(metric(&gateway, "ringway_overload_requests_refused_total"), 0, "on {driver}");
+
+        // It is undone five per cent below, not before.
+        while percent() >= 75 {
+            assert_eq!(state(), 1, "{} % on {driver}", percent());
+            let most = heavy.len().saturating_sub(10);
+            assert!(!heavy.is_empty(), "memory does not shrink, on {driver}");
+            heavy.truncate(most);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        wait_until("there is memory again", PATIENCE, || state() == 0);
+        assert_eq!(new.response("GET").unwrap().status, 200, "on {driver}");
+        assert!(gateway.log().contains("as usual again"), "on {driver}");
+        assert!(!gateway.log().contains("requests are refused"), "on {driver}");
+    }
+}
