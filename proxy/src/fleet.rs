@@ -289,8 +289,11 @@ impl Workers {
     fn open(&self, bound: &mut Bound, bind: &Bind) -> io::Result<()> {
         let n = self.handles.len();
         let inherited = bound.inherited.remove(&bind.address).unwrap_or_default();
+        // Of 0.0.0.0:80 and 127.0.0.1:80 the kernel lets the more specific one have its
+        // connections; that nobody else has the port was found out for the first of them.
+        let beside_ours = bound.listening.keys().any(|ours| overlap(*ours, bind.address));
         let sockets = loop {
-            let more = if inherited.is_empty() && !self.share_ports {
+            let more = if inherited.is_empty() && !self.share_ports && !beside_ours {
                 listen::bind(bind.address, n)
             } else {
                 // Each socket's queue is served, whichever number of workers there is.
@@ -319,6 +322,11 @@ impl Workers {
         bound.listening.insert(address, Listening { slot, sockets });
         Ok(())
     }
+}
+
+/// Whether one of two different addresses takes in the other.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
 impl Fleet for Workers {

@@ -15,7 +15,7 @@ use ringway_core::wire::{Head, HeadView};
 
 use crate::connection::{Client, Origin};
 use crate::tunnel::{self, Ended, Toward, Why};
-use crate::upstream::{self, NoUpstream};
+use crate::upstream::{self, NoUpstream, Wanted};
 use crate::worker::state::Preference;
 use crate::worker::{Open, Worker};
 
@@ -34,7 +34,9 @@ pub(crate) async fn serve(client: &mut Client, route: &TcpRoute) {
         // TLS that cannot be had is never cleartext instead.
         Transport::Tls(None) | Transport::Http2 => Err(NoUpstream::Tls("no usable TLSContext")),
         // Boxed: a tunnel at rest is small, whatever connecting took.
-        _ => Box::pin(upstream::acquire(worker, cluster, &state, &mut preference, true)).await,
+        _ => {
+            Box::pin(upstream::acquire(worker, cluster, &state, &mut preference, Wanted::New)).await
+        }
     };
     match upstream {
         Ok(mut upstream) => {

@@ -31,6 +31,17 @@ pub(crate) enum NoUpstream {
     Tls(&'static str),
 }
 
+/// Which connection a request may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Any: the request is repeated should its connection have ended.
+    Any,
+    /// A new one, or one of which a look says that it is open.
+    Open,
+    /// A new one.
+    New,
+}
+
 /// A connection to one of the cluster's endpoints. Nothing has been written on it for this
 /// request, so trying the next endpoint (or the same again) repeats nothing. Endpoints that do not
 /// answer are noted in the preference.
@@ -39,7 +50,7 @@ pub(crate) async fn acquire(
     cluster: &Cluster,
     state: &ClusterState,
     preference: &mut Preference,
-    fresh: bool,
+    wanted: Wanted,
 ) -> Result<Upstream, NoUpstream> {
     state.set_limits(pool_limits(cluster));
     let mut failure = NoUpstream::NoEndpoint;
@@ -48,9 +59,10 @@ pub(crate) async fn acquire(
             worker.slab.cluster_add(cluster.slot, ClusterCell::NoEndpoint, 1);
             return Err(NoUpstream::NoEndpoint);
         };
-        if !fresh {
+        if wanted != Wanted::New {
             let transport = &cluster.spec.transport;
-            endpoint = match endpoint.take(worker.timers.now(), state.limits(), transport) {
+            let look = wanted == Wanted::Open;
+            endpoint = match endpoint.take(worker.timers.now(), state.limits(), transport, look) {
                 Ok(upstream) => return Ok(upstream),
                 Err(endpoint) => endpoint,
             };

@@ -389,6 +389,64 @@ fn a_proxy_header_is_required_and_names_the_client() {
     }
 }
 
+/// A port that nobody listens on, whatever the address.
+fn free_port() -> u16 {
+    TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn the_wildcard_and_one_address_share_a_port() {
+    let (http, raw) = (Upstream::echo("a").unwrap(), lines_at("l"));
+    for driver in DRIVERS {
+        let port = free_port();
+        let options = Options {
+            env: vec![("AMBASSADOR_ENVOY_BIND_ADDRESS".to_owned(), "0.0.0.0".to_owned())],
+            workers: 2,
+            ..Options::driver(driver)
+        };
+        let all = stack("all", port, "protocol: HTTP")
+            + &mapping("all", &format!("prefix: /, service: '{}'", http.address()));
+        let gateway = Gateway::start(&all, &options).unwrap();
+        gateway.assert_driver(driver).unwrap();
+        let special = gateway.address(port);
+        let general = SocketAddr::from((ringway_tests::address::fresh(), port));
+        let is_http = |to| {
+            // Lines would be answered with lines for ever.
+            let mut client = Client::connect(to, Duration::from_millis(500)).unwrap();
+            client.get("/", "a").is_ok_and(|response| response.status == 200)
+        };
+        let is_raw = |to| {
+            let mut client = TcpStream::connect(to).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(b"x\n").unwrap();
+            read_line(&mut client) == "l: x\n"
+        };
+        assert!(is_http(special) && is_http(general), "on {driver}");
+        // The special one comes later, goes, and comes first.
+        let one = tcp(
+            "one",
+            &format!("address: {}, port: {port}, service: '{}'", special.ip(), raw.address()),
+        );
+        gateway.write("one.yaml", &one).unwrap();
+        wait_until("it has its address", PATIENCE, || is_raw(special));
+        assert!((0..20).all(|_| is_raw(special) && is_http(general)), "on {driver}");
+        std::fs::remove_file(gateway.folder().join("one.yaml")).unwrap();
+        wait_until("the general one has it", PATIENCE, || is_http(special));
+        assert!(is_http(general), "on {driver}");
+        let no_listener = mapping("all", &format!("prefix: /, service: '{}'", http.address()));
+        gateway.write("all.yaml", &(no_listener + &one)).unwrap();
+        wait_until("the special one alone", PATIENCE, || {
+            TcpStream::connect(general).is_err() && is_raw(special)
+        });
+        gateway.write("all.yaml", &(all + &one)).unwrap();
+        wait_until("the general one is there", PATIENCE, || {
+            TcpStream::connect(general).is_ok() && is_http(general)
+        });
+        assert!(is_raw(special), "on {driver}");
+        assert!(!gateway.log().contains("cannot listen"), "on {driver}: {}", gateway.log());
+    }
+}
+
 /// A Host with this certificate, which is for its name.
 fn tls_host(name: &str) -> String {
     let hostname = format!("{name}.com");

@@ -11,7 +11,7 @@ use ringway_tests::gateway::{Gateway, Options};
 use ringway_tests::head::Reader;
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::{Upstream, echo, request_to};
-use ringway_tests::{Client, PATIENCE, address, outside, pki, python, wait_until};
+use ringway_tests::{Client, PATIENCE, address, outside, pki, python, tls, wait_until};
 
 use super::{DRIVERS, heavy};
 
@@ -60,19 +60,34 @@ fn gateway(upstream: SocketAddr, spec: &str, options: &Options) -> Gateway {
 
 /// A back end that switches, then sends back what comes.
 fn switching() -> Upstream {
-    Upstream::custom(|stream| {
-        let mut reader = Reader::new(stream);
-        if let Ok(Some(_)) = request_to(&mut reader, &mut |_| {}) {
-            reader.stream.write_all(SWITCH).unwrap();
-            let mut buffer = [0; 4096];
-            while let Ok(n) = reader.stream.read(&mut buffer) {
-                if n == 0 || reader.stream.write_all(&buffer[..n]).is_err() {
-                    return;
-                }
+    Upstream::custom(|stream| switch(Reader::new(stream))).unwrap()
+}
+
+/// The same over TLS, with a certificate for `chat.upstream`.
+fn switching_tls() -> Upstream {
+    let config = tls::server(&pki::server("chat.upstream").unwrap(), None).unwrap();
+    let serve = move |stream| {
+        if let Ok(stream) = tls::accept(stream, config.clone()) {
+            switch(Reader::new(stream));
+        }
+    };
+    Upstream::custom(serve).unwrap()
+}
+
+fn switch(mut reader: Reader) {
+    if let Ok(Some(_)) = request_to(&mut reader, &mut |_| {}) {
+        reader.stream.write_all(SWITCH).unwrap();
+        let mut buffer = [0; 4096];
+        while let Ok(n) = reader.stream.read(&mut buffer) {
+            if n == 0 {
+                let _ = reader.stream.finish();
+                return;
+            }
+            if reader.stream.write_all(&buffer[..n]).is_err() {
+                return;
             }
         }
-    })
-    .unwrap()
+    }
 }
 
 /// A client in its tunnel.
@@ -111,6 +126,61 @@ fn websockets_of_others_work() {
             metric(&gateway, "envoy_http_downstream_cx_upgrades_active") == 0
         });
         assert_eq!(metric(&gateway, "envoy_http_downstream_cx_upgrades_total"), 4, "on {driver}");
+    }
+}
+
+#[test]
+fn websockets_go_to_tls_upstreams() {
+    let folder = outside::Folder::new().unwrap();
+    let at = address::fresh();
+    let leaf = pki::server("chat.upstream").unwrap();
+    let chain = folder.file("chain.pem", &leaf.chain_pem).unwrap();
+    let key = folder.file("key.pem", &leaf.key_pem()).unwrap();
+    let serve = ["serve", &at.to_string(), "8443", &chain, &key];
+    let _server = python::Server::start("websocket.py", &serve).unwrap();
+    wait_until("the server listens", PATIENCE, || TcpStream::connect((at, 8443)).is_ok());
+    let authority = folder.file("ca.pem", &pki::authority("test").unwrap().pem()).unwrap();
+    let context = "---
+apiVersion: getambassador.io/v3alpha1
+kind: TLSContext
+metadata: {name: upstream}
+spec: {ca_secret: test, sni: chat.upstream}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: test}
+stringData: {tls.crt: {{ca test}}}
+";
+    for driver in DRIVERS {
+        let with_context = |upstream: SocketAddr| {
+            let gateway = gateway(upstream, ", tls: upstream", &Options::driver(driver));
+            gateway.write("context.yaml", &pki::expand(context).unwrap()).unwrap();
+            wait_until("the upstream is believed", PATIENCE, || {
+                !matches!(gateway.get(8080, "/", "a").unwrap().status, 404 | 503)
+            });
+            gateway
+        };
+        // In the clear and over TLS to a client and server of others.
+        let talked = with_context((at, 8443).into());
+        let ip = talked.address(8080).ip().to_string();
+        for talk in [
+            ["talk", "ws://chat.example/chat", &ip, "8080"].as_slice(),
+            ["talk", "wss://chat.example/chat", &ip, "8443", &authority].as_slice(),
+        ] {
+            let said = python::script("websocket.py", talk).unwrap();
+            assert_eq!(said.trim(), "all well", "on {driver}");
+        }
+        // Either end is an end in order, close_notify included.
+        let upstream = switching_tls();
+        let switched_to = with_context(upstream.address());
+        let mut client = switched(&switched_to);
+        client.send(b"hello").unwrap();
+        client.reader().exactly(5, &mut |_| {}).unwrap();
+        client.finish().unwrap();
+        assert_eq!(client.reader().fill().unwrap(), 0, "on {driver}");
+        wait_until("the tunnel is over", PATIENCE, || {
+            metric(&switched_to, "envoy_http_downstream_cx_upgrades_active") == 0
+        });
     }
 }
 

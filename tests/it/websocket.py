@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A WebSocket echo server, and a client that tries everything a tunnel could break.
 
-websocket.py serve ADDRESS PORT
+websocket.py serve ADDRESS PORT [CHAIN-FILE KEY-FILE]
 websocket.py talk URL ADDRESS PORT [CA-FILE]
 """
 
@@ -65,7 +65,12 @@ def talk(url, address, port, ca=None):
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        with serve(echo, sys.argv[2], int(sys.argv[3]), subprotocols=["chat"], max_size=None) as server:
+        context = None
+        if len(sys.argv) > 4:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(sys.argv[4], sys.argv[5])
+        options = {"ssl": context, "subprotocols": ["chat"], "max_size": None}
+        with serve(echo, sys.argv[2], int(sys.argv[3]), **options) as server:
             server.serve_forever()
     else:
         talk(*sys.argv[2:])

@@ -11,7 +11,8 @@
 //! | `{{crl clients revoking alice bob}}` | its revocation list |
 //!
 //! After names come `by ROOT/INTERMEDIATE` (the chain then has the intermediate), `expired`,
-//! `edition 2` (another certificate of these names). A word `base64` before all that gives the
+//! `x509v1` (of the version that has no extensions), `edition 2` (another certificate of these
+//! names). A word `base64` before all that gives the
 //! text as a Secret's `data` has it.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber, date_time_ymd,
+    RevokedCertParams, SerialNumber, SigningKey, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -224,10 +225,12 @@ impl Made {
         let usual = if client { "clients" } else { "test" };
         let mut parsed = words.split_whitespace();
         let (mut names, mut by, mut expired, mut edition) = (Vec::new(), usual, false, "1");
+        let mut first_version = false;
         while let Some(word) = parsed.next() {
             match word {
                 "by" => by = parsed.next().context("by whom?")?,
                 "expired" => expired = true,
+                "x509v1" => first_version = true,
                 "edition" => edition = parsed.next().context("which edition?")?,
                 name => names.push(name.to_owned()),
             }
@@ -240,6 +243,9 @@ impl Made {
         }
         if expired {
             words += " expired";
+        }
+        if first_version {
+            words += " x509v1";
         }
         if edition != "1" {
             words += &format!(" edition {edition}");
@@ -263,17 +269,72 @@ impl Made {
         }
         let own = KeyPair::generate()?;
         let certificate = params.signed_by(&own, &authority.issuer)?;
-        let all = || std::iter::once(&certificate).chain(&authority.chain);
-        let leaf = Arc::new(Leaf {
-            words,
-            serial,
-            chain: all().map(|c| c.der().clone()).collect(),
-            chain_pem: all().map(rcgen::Certificate::pem).collect(),
-            key: own,
-        });
+        let mut chain = vec![certificate.der().clone()];
+        if first_version {
+            chain = vec![without_extensions(&chain[0], authority.issuer.key())?];
+        }
+        chain.extend(authority.chain.iter().map(|c| c.der().clone()));
+        let chain_pem = chain.iter().map(|c| pem_of(c)).collect();
+        let leaf = Arc::new(Leaf { words, serial, chain, chain_pem, key: own });
         self.leaves.insert(key, leaf.clone());
         Ok(leaf)
     }
+}
+
+/// RFC 7468.
+fn pem_of(certificate: &[u8]) -> String {
+    let text = base64(certificate);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|l| std::str::from_utf8(l).expect("base64")).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// The same certificate as X.509 version 1 (RFC 5280 §4.1: without `[0]` version and `[3]`
+/// extensions), signed anew.
+fn without_extensions(certificate: &[u8], key: &KeyPair) -> Result<CertificateDer<'static>> {
+    let (_, whole, _) = element(certificate)?;
+    let (_, signed, rest) = element(whole)?;
+    let (_, _, after) = element(rest)?;
+    let algorithm = &rest[..rest.len() - after.len()];
+    let (mut fields, mut kept) = (signed, Vec::new());
+    while !fields.is_empty() {
+        let (tag, _, rest) = element(fields)?;
+        if ![0xa0, 0xa3].contains(&tag) {
+            kept.extend_from_slice(&fields[..fields.len() - rest.len()]);
+        }
+        fields = rest;
+    }
+    let mut all = encoded(0x30, &kept);
+    // A bit string begins with how many bits of its last byte do not count.
+    let signature = encoded(0x03, &[&[0], &key.sign(&all)?[..]].concat());
+    all.extend_from_slice(algorithm);
+    all.extend_from_slice(&signature);
+    Ok(encoded(0x30, &all).into())
+}
+
+/// The first DER element: its tag, its content, and what follows it.
+fn element(der: &[u8]) -> Result<(u8, &[u8], &[u8])> {
+    let [tag, first, rest @ ..] = der else { bail!("no element") };
+    let (length, rest) = match usize::from(*first) {
+        n @ ..=0x7f => (n, rest),
+        n => {
+            let (digits, rest) = rest.split_at_checked(n & 0x7f).context("no length")?;
+            (digits.iter().fold(0, |n, digit| n << 8 | usize::from(*digit)), rest)
+        }
+    };
+    let (content, rest) = rest.split_at_checked(length).context("cut short")?;
+    Ok((*tag, content, rest))
+}
+
+/// A DER element of at most 65,535 bytes.
+fn encoded(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, low] = content.len().to_be_bytes();
+    let head: &[u8] = match content.len() {
+        ..=0x7f => &[tag, low],
+        0x80..=0xff => &[tag, 0x81, low],
+        _ => &[tag, 0x82, high, low],
+    };
+    [head, content].concat()
 }
 
 fn parameters(name: &str, serial: SerialNumber) -> CertificateParams {

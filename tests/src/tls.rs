@@ -12,6 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
     ServerConnection, SignatureScheme, StreamOwned, SupportedProtocolVersion,
@@ -170,12 +171,17 @@ impl ClientOptions {
             }
             None => Arc::new(Anybody(provider.clone())),
         };
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions(&self.versions)?)?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let mut config = match &self.certificate {
-            Some(leaf) => builder.with_client_auth_cert(leaf.chain.clone(), leaf.key())?,
+            // As it is: rustls itself would not show one of X.509 version 1.
+            Some(leaf) => {
+                let key = provider.key_provider.load_private_key(leaf.key())?;
+                let shown = CertifiedKey::new(leaf.chain.clone(), key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = self.alpn.iter().map(|name| name.clone().into_bytes()).collect();

@@ -147,12 +147,21 @@ pub fn told(token: &str) -> Vec<Value> {
 /// Answers every request with what it saw, as JSON. Request headers steer it:
 /// `x-backend-status: 503`, `x-backend-header: name=value` (any number), `x-backend-delay-ms: 50`,
 /// `x-backend-never` (no answer at all), `x-backend-stall` (an answer that stops in its middle),
-/// `x-backend-close` (closes after the answer), `x-backend-tell: token` (see [`told`]).
+/// `x-backend-close` (closes after the answer), `x-backend-quits` (the same without a word),
+/// `x-backend-hangs-up: reused` (no answer on a connection that has served before; with a back
+/// end's name: on none of its connections), `x-backend-unframed: ends` (an answer up to the end of
+/// the connection; with `breaks` TLS does not say that this is the end), `x-backend-tell: token`
+/// (see [`told`]).
 pub fn echo(name: &str, stream: impl Into<Stream>) {
     let mut reader = Reader::new(stream);
     let port = reader.stream.socket().local_addr().map_or(0, |address| address.port());
+    let mut served = false;
     // Bounded by the connection: it ends with the client's.
     while let Ok(Some(request)) = request(&mut reader) {
+        match request.header("x-backend-hangs-up") {
+            Some(when) if when == name || (when == "reused" && served) => return,
+            _ => served = true,
+        }
         match answer(name, port, &request, &mut reader) {
             Ok(true) => {}
             Ok(false) | Err(_) => return,
@@ -227,12 +236,18 @@ fn answer(name: &str, port: u16, request: &Request, reader: &mut Reader) -> io::
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         head += &format!("{name}: {value}\r\n");
     }
-    let close = request.header("x-backend-close").is_some();
+    let mut close = request.header("x-backend-close").is_some();
     if close {
         head += "connection: close\r\n";
     }
+    let unframed = request.header("x-backend-unframed");
+    let quits = request.header("x-backend-quits").is_some();
+    if quits {
+        cork(reader.stream.socket());
+    }
+    close |= unframed.is_some() || quits;
     let bodiless = matches!(status.as_str(), "204" | "304");
-    if !bodiless {
+    if !bodiless && unframed.is_none() {
         head += &format!("content-length: {}\r\n", body.len());
     }
     head += "\r\n";
@@ -241,7 +256,25 @@ fn answer(name: &str, port: u16, request: &Request, reader: &mut Reader) -> io::
         bytes.extend_from_slice(body.as_bytes());
     }
     reader.stream.write_all(&bytes)?;
+    if unframed.is_some_and(|how| how == "ends") {
+        reader.stream.finish()?;
+    }
     Ok(!close)
+}
+
+/// What is written next leaves together with the end.
+fn cork(socket: &TcpStream) {
+    let on: libc::c_int = 1;
+    // SAFETY: an option of a descriptor that we own, from a value that outlives the call.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CORK,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
+    }
 }
 
 /// A socket that never completes a connection: its backlog is full. Connects to it hang.

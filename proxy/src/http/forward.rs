@@ -30,7 +30,7 @@ use super::upload::{Body, DISCARD, Uploaded, upload};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::rt;
-use crate::upstream::{self, NoUpstream};
+use crate::upstream::{self, NoUpstream, Wanted};
 use crate::worker::Local;
 use crate::worker::state::{Preference, Upstream};
 
@@ -102,8 +102,12 @@ pub(crate) async fn forward<'a>(
     };
     let mut preference = Preference { key, ..Preference::default() };
     let mut tries = 0;
+    let mut wanted = match attempt.complete && repeatable(attempt.request.view.method(), true) {
+        true => Wanted::Any,
+        false => Wanted::Open,
+    };
     let answer = loop {
-        let found = upstream::acquire(worker, cluster, &state, &mut preference, tries > 0).await;
+        let found = upstream::acquire(worker, cluster, &state, &mut preference, wanted).await;
         let mut upstream = match found {
             Ok(upstream) => upstream,
             Err(error) => {
@@ -130,6 +134,7 @@ pub(crate) async fn forward<'a>(
                 }
                 slab.cluster_add(cluster.slot, ClusterCell::Retries, 1);
                 tries += 1;
+                wanted = Wanted::New;
             }
             Ended::Silent => {
                 slab.cluster_add(cluster.slot, ClusterCell::ResetByUpstream, 1);
@@ -173,7 +178,8 @@ pub(crate) async fn forward<'a>(
 ///
 /// RFC 9112 §9.3.1: a reused connection may have been closed under the request, so that idempotent
 /// methods (RFC 9110 §9.2.2) are repeated. A new one that ends in silence belongs to an endpoint
-/// that stops: safe methods (§9.2.1) are repeated elsewhere.
+/// that stops: safe methods (§9.2.1) are repeated elsewhere. Of what is not idempotent nobody knows
+/// whether it was done: it is never repeated (§9.2.2), and looks at its connection before it leaves.
 fn repeatable(method: &[u8], reused: bool) -> bool {
     match method {
         b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" => true,

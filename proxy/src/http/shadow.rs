@@ -33,7 +33,7 @@ use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Stream, Writer};
 use crate::net::timer::Timer;
 use crate::rt;
-use crate::upstream;
+use crate::upstream::{self, Wanted};
 use crate::worker::state::{Preference, Upstream};
 use crate::worker::{Local, Worker};
 
@@ -255,7 +255,7 @@ async fn send(queue: &Rc<Queue>, is_head: bool) {
     let state = worker.cluster(slot);
     let mut preference = Preference::default();
     let Ok(mut upstream) =
-        upstream::acquire(worker, &shadow.cluster, &state, &mut preference, false).await
+        upstream::acquire(worker, &shadow.cluster, &state, &mut preference, Wanted::Open).await
     else {
         return;
     };

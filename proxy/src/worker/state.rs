@@ -21,8 +21,8 @@ use smallvec::SmallVec;
 
 use crate::net::stream::Stream;
 
-/// A pooled connection that rested for less than this is taken without a look: it was in use a
-/// moment ago, and what can be repeated is repeated if it fails.
+/// A pooled connection that rested for less than this is taken without a look by requests that are
+/// repeated if it fails: it was in use a moment ago.
 const FRESH_MS: u64 = 10;
 
 /// One address of a cluster. Requests hold it by `Rc`, so that removing it breaks none.
@@ -69,14 +69,15 @@ impl Chosen {
         Self(endpoint)
     }
 
-    /// The connection used last, if it is still good.
+    /// The connection used last, if it is still good. `look`: however short it rested.
     pub(crate) fn take(
         self,
         now: u64,
         limits: PoolLimits,
         transport: &Transport,
+        look: bool,
     ) -> Result<Upstream, Self> {
-        match self.0.take(now, limits, transport) {
+        match self.0.take(now, limits, transport, look) {
             Some(Idle { stream, born, open, tls, .. }) => {
                 Ok(Upstream { stream, endpoint: self, reused: true, born, open, tls })
             }
@@ -158,13 +159,20 @@ impl Endpoint {
     }
 
     /// The connection used last, if it is still good.
-    fn take(&self, now: u64, limits: PoolLimits, transport: &Transport) -> Option<Idle> {
+    fn take(
+        &self,
+        now: u64,
+        limits: PoolLimits,
+        transport: &Transport,
+        look: bool,
+    ) -> Option<Idle> {
+        let unseen = if look { 0 } else { FRESH_MS };
         let mut idle = self.idle.borrow_mut();
         while let Some(found) = idle.pop() {
             let rested = now.saturating_sub(found.since);
             let good = found.is_of(transport)
                 && now.saturating_sub(found.born) < limits.lifetime_ms
-                && (rested < FRESH_MS || (rested < limits.idle_ms && found.stream.is_quiet()));
+                && (rested < unseen || (rested < limits.idle_ms && found.stream.is_quiet()));
             if good {
                 return Some(found);
             }
