@@ -259,17 +259,17 @@ fn a_change_leaves_open_tunnels_alone() {
         assert_eq!(ask(&mut new), "b: x\n");
         assert_eq!(ask(&mut old), "a: x\n", "on {driver}");
 
+        let begin = Instant::now();
         gateway.write("all.yaml", &listener(8080)).unwrap();
         wait_until("the port is closed", PATIENCE, || {
             TcpStream::connect(gateway.address(7001)).is_err()
         });
         // What is gone drains: tunnels go on until the deadline, and no longer.
-        let begin = Instant::now();
         assert_eq!(ask(&mut old), "a: x\n");
         assert_eq!(ask(&mut new), "b: x\n");
         assert!(closes(&mut old));
         assert!(closes(&mut new));
-        assert!(begin.elapsed() >= DRAIN - Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() >= DRAIN, "{:?}", begin.elapsed());
 
         // The process as a whole does the same.
         gateway.write("all.yaml", &all(a.address())).unwrap();

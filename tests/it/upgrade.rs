@@ -253,9 +253,8 @@ fn draining_cuts_a_tunnel_only_at_its_end() {
     }
 }
 
-/// Bytes of the gateway's memory per idle tunnel: 7.5 KB of 5,000, more of 2,000, which share fewer
-/// of the steps that memory grows in.
-const IDLE_TUNNEL_BYTES_MAX: u64 = 12 * 1024;
+/// Bytes of the gateway's memory per idle tunnel: 4.2 KB were seen.
+const IDLE_TUNNEL_BYTES_MAX: u64 = 6 * 1024;
 
 #[test]
 fn idle_tunnels_are_cheap() {
@@ -281,6 +280,7 @@ fn idle_tunnels_are_cheap() {
         let each = (gateway.rss().unwrap().saturating_sub(before)) / n as u64;
         println!("{driver}: {each} B for each of {n} idle tunnels");
         assert!(each <= IDLE_TUNNEL_BYTES_MAX, "{each} B per tunnel on {driver}");
-        assert_eq!(held.lock().unwrap().len(), clients.len());
+        // The last one may have its answer a moment before it is held.
+        wait_until("all are held", PATIENCE, || held.lock().unwrap().len() == clients.len());
     }
 }
