@@ -145,12 +145,27 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// From now on the calling thread, woken, lets another that runs on its core go on until it waits.
+pub(crate) fn yield_to_others() -> io::Result<()> {
+    schedule(libc::SCHED_BATCH)
+}
+
+fn schedule(policy: libc::c_int) -> io::Result<()> {
+    // SAFETY: a sched_param is a plain number, zero for these policies. Allocates nothing.
+    let failed = unsafe {
+        let parameter: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, policy, &raw const parameter)
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Keeps a child, and whatever it starts, on one core, and ends it when this process dies.
 pub(crate) fn pin_child(command: &mut Command, core: usize) {
-    // SAFETY: both calls are plain system calls, safe between fork and exec.
+    // SAFETY: all are plain system calls, safe between fork and exec.
     unsafe {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            schedule(libc::SCHED_OTHER)?;
             pin(core)
         });
     }

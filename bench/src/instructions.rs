@@ -4,6 +4,7 @@
 //! where the machine has such a counter, by callgrind elsewhere (on epoll: valgrind knows no
 //! io_uring). What starting and ending cost is the same in a short and a long run, and falls out.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::compare::{Folder, free_port};
+use crate::cpu;
 use crate::engine::{Engine, Load, Until};
 use crate::peer::{Peer, Setup};
 use crate::scenario::{self, Scenario, Wire};
@@ -70,6 +72,8 @@ impl Counter {
                 "valgrind",
                 "--tool=callgrind",
                 "--quiet",
+                // The worker's are counted, and not those of threads that wake up now and then.
+                "--separate-threads=yes",
                 &format!("--callgrind-out-file={count}"),
             ]
             .map(str::to_owned)
@@ -77,13 +81,22 @@ impl Counter {
         }
     }
 
-    fn read(self, count: &Path) -> Result<u64> {
-        let text = fs::read_to_string(count).context("nothing was counted")?;
-        let count = match self {
-            Self::Perf => parse_perf(&text),
-            Self::Callgrind => parse_callgrind(&text),
-        };
-        count.context("the count has an unknown form")
+    /// The count of each thread, by its number; of all together where that is all there is.
+    fn read(self, count: &Path) -> Result<BTreeMap<u32, u64>> {
+        const FORM: &str = "the count has an unknown form";
+        if self == Self::Perf {
+            let text = fs::read_to_string(count).context("nothing was counted")?;
+            return Ok(BTreeMap::from([(0, parse_perf(&text).context(FORM)?)]));
+        }
+        // One file per thread: NAME-01, NAME-02, …
+        let mut counts = BTreeMap::new();
+        for thread in 1.. {
+            let name = format!("{}-{thread:02}", count.display());
+            let Ok(text) = fs::read_to_string(name) else { break };
+            counts.insert(thread, parse_callgrind(&text).context(FORM)?);
+        }
+        ensure!(!counts.is_empty(), "nothing was counted");
+        Ok(counts)
     }
 }
 
@@ -105,6 +118,11 @@ fn parse_callgrind(text: &str) -> Option<u64> {
 /// the first.
 pub(crate) fn run(binaries: &[PathBuf], names: &[String]) -> Result<()> {
     let counter = Counter::choose()?;
+    // On one core, where the generator gets its turn when the gateway waits: whether an answer is
+    // there before it is waited for would be chance otherwise, and either way costs differently.
+    let core = *cpu::cores()?.last().context("there is no core")?;
+    cpu::pin(core).context("pinning the generator")?;
+    cpu::yield_to_others().context("giving way to the gateway")?;
     println!("user-space instructions per request ({}):", counter.name());
     for name in names {
         let all = scenario::all();
@@ -112,7 +130,7 @@ pub(crate) fn run(binaries: &[PathBuf], names: &[String]) -> Result<()> {
         let scenario = scenario.with_context(|| format!("no scenario {name}"))?;
         let mut found = Vec::new();
         for binary in binaries {
-            let per_request = per_request(counter, binary, scenario)?;
+            let per_request = per_request(counter, binary, scenario, core)?;
             println!("{name:12} {:>10}  {}", thousands(per_request), binary.display());
             found.push(per_request);
         }
@@ -128,14 +146,25 @@ fn change(old: f64, new: f64) -> f64 {
     (new / old - 1.0) * 100.0
 }
 
-fn per_request(counter: Counter, binary: &Path, scenario: &Scenario) -> Result<f64> {
-    let short = count(counter, binary, scenario, SHORT)?;
-    let long = count(counter, binary, scenario, LONG)?;
-    Ok(long.saturating_sub(short) as f64 / (LONG - SHORT) as f64)
+fn per_request(counter: Counter, binary: &Path, scenario: &Scenario, core: usize) -> Result<f64> {
+    let short = count(counter, binary, scenario, SHORT, core)?;
+    let long = count(counter, binary, scenario, LONG, core)?;
+    // The worker is the thread that has more to do in the long run; threads start in the same order.
+    let more = |(thread, count): (&u32, &u64)| {
+        count.saturating_sub(short.get(thread).copied().unwrap_or_default())
+    };
+    let more = long.iter().map(more).max().unwrap_or_default();
+    Ok(more as f64 / (LONG - SHORT) as f64)
 }
 
-/// All that the gateway executes from its start to its end, for so many requests.
-fn count(counter: Counter, binary: &Path, scenario: &Scenario, requests: u64) -> Result<u64> {
+/// What the gateway's threads execute from its start to its end, for so many requests.
+fn count(
+    counter: Counter,
+    binary: &Path,
+    scenario: &Scenario,
+    requests: u64,
+    core: usize,
+) -> Result<BTreeMap<u32, u64>> {
     let mut engine = Engine::open(([127, 0, 0, 1], 0).into())?;
     let folder = Folder::create("instructions")?;
     let file = folder.0.join("count");
@@ -153,7 +182,7 @@ fn count(counter: Counter, binary: &Path, scenario: &Scenario, requests: u64) ->
         environment.push(("RINGWAY_IO_BACKEND", "epoll"));
     }
     let wrap = counter.wrap(&file);
-    let running = Peer::Ringway.start_in(&wrap, binary, &setup, &environment, None)?;
+    let running = Peer::Ringway.start_in(&wrap, binary, &setup, &environment, core)?;
     let load = Load {
         target: ([127, 0, 0, 1], setup.listen).into(),
         connections: CONNECTIONS,

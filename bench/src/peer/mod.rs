@@ -219,7 +219,7 @@ impl Peer {
 
     /// Starts the proxy on one core and waits until it takes connections.
     pub(crate) fn start(self, binary: &Path, setup: &Setup, core: usize) -> Result<Running> {
-        self.start_in(&[], binary, setup, &[], Some(core))
+        self.start_in(&[], binary, setup, &[], core)
     }
 
     /// The same with a program and its arguments before the proxy's, and with more environment.
@@ -229,7 +229,7 @@ impl Peer {
         binary: &Path,
         setup: &Setup,
         environment: &[(&str, &str)],
-        core: Option<usize>,
+        core: usize,
     ) -> Result<Running> {
         let output = setup.dir.join("output.log");
         let log = fs::File::create(&output).context("creating a log")?;
@@ -249,9 +249,7 @@ impl Peer {
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0);
-        if let Some(core) = core {
-            cpu::pin_child(&mut command, core);
-        }
+        cpu::pin_child(&mut command, core);
         let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
         let mut running = Running { child, listen: setup.listen };
         let until = Instant::now() + START_TIME;
