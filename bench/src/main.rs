@@ -100,7 +100,7 @@ struct Compare {
     /// least 5.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Seconds of each measured window [default: 3, quick: 0.7].
+    /// Seconds of each measured window [default: 2.5, quick: 0.5].
     #[arg(long)]
     seconds: Option<f64>,
     /// Names of scenarios [default: all, or the quick ones].
@@ -163,7 +163,7 @@ fn main() -> Result<()> {
 
 fn compare(arguments: Compare) -> Result<()> {
     let quick = arguments.quick;
-    let seconds = arguments.seconds.unwrap_or(if quick { 0.7 } else { 3.0 });
+    let seconds = arguments.seconds.unwrap_or(if quick { 0.5 } else { 2.5 });
     let results = if quick { "target/bench-quick" } else { "bench/results" };
     compare::run(&compare::Options {
         quick,
