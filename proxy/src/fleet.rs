@@ -133,7 +133,7 @@ pub struct Workers {
     /// What is listened on now. Only the control side takes this lock.
     bound: Mutex<Bound>,
     share_ports: bool,
-    _log: JoinHandle<()>,
+    _log: Option<JoinHandle<()>>,
 }
 
 impl Workers {
@@ -192,7 +192,7 @@ impl Workers {
                 .map_err(|_| io::Error::other("a worker ended before it started"))??;
             handles.push(Handle { messages, wake, slab, shown, cpu, chosen, log, _thread: thread });
         }
-        let log = log::spawn(queues)?;
+        let log = (options.access_log != LogForm::Off).then(|| log::spawn(queues)).transpose()?;
         let share_ports = options.share_ports;
         Ok(Self { handles, acks, bound: Mutex::default(), share_ports, _log: log })
     }

@@ -4,9 +4,9 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
@@ -18,8 +18,6 @@ use ringway_core::policy::format::{Facts, Format};
 /// Bytes of a block; a block is handed over before a line could make it grow beyond.
 const BLOCK_BYTES: usize = 16 * 1024;
 const BLOCKS_MAX: usize = ACCESS_LOG_BYTES_MAX / BLOCK_BYTES;
-/// How long the log thread rests when no worker has anything.
-const REST: Duration = Duration::from_millis(20);
 
 /// Which lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +39,8 @@ pub(crate) struct LogQueue {
     empty: ArrayQueue<Vec<u8>>,
     /// The thread has taken a block that is not on its way out yet.
     writing: AtomicBool,
+    /// The thread, which sleeps while no worker has anything.
+    thread: OnceLock<Thread>,
 }
 
 impl Default for LogQueue {
@@ -49,6 +49,7 @@ impl Default for LogQueue {
             full: ArrayQueue::new(BLOCKS_MAX),
             empty: ArrayQueue::new(BLOCKS_MAX),
             writing: AtomicBool::new(false),
+            thread: OnceLock::new(),
         }
     }
 }
@@ -103,7 +104,12 @@ impl LogWriter {
     fn hand_over(&self, block: &mut Vec<u8>) -> bool {
         let next = self.queue.empty.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES));
         match self.queue.full.push(std::mem::replace(block, next)) {
-            Ok(()) => true,
+            Ok(()) => {
+                if let Some(thread) = self.queue.thread.get() {
+                    thread.unpark();
+                }
+                true
+            }
             Err(back) => {
                 let next = std::mem::replace(block, back);
                 let _ = self.queue.empty.push(next);
@@ -116,6 +122,9 @@ impl LogWriter {
 /// Starts the thread that prints the blocks of all workers on standard output.
 pub(crate) fn spawn(queues: Vec<Arc<LogQueue>>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+        for queue in &queues {
+            queue.thread.get_or_init(std::thread::current);
+        }
         loop {
             let mut idle = true;
             for queue in &queues {
@@ -132,7 +141,7 @@ pub(crate) fn spawn(queues: Vec<Arc<LogQueue>>) -> std::io::Result<JoinHandle<()
                 queue.writing.store(false, Ordering::SeqCst);
             }
             if idle {
-                std::thread::sleep(REST);
+                std::thread::park();
             }
         }
     })
