@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringway_core::limits::BUFFER_BYTES;
+use ringway_core::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
 
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Stream, Writer};
@@ -103,58 +103,75 @@ struct Tunnel<'t, F> {
 impl<F: Fn(Toward, usize)> Tunnel<'_, F> {
     /// One direction; gives the bytes that went through.
     async fn pump(&self, from: &mut Reader, to: &mut Writer, toward: Toward) -> u64 {
-        let (mut total, mut large) = (0, false);
+        let mut total = 0;
         loop {
             let _ = from.readable().await;
             // Boxed: a tunnel at rest is small, whatever it takes to pass bytes on.
-            let passed = Box::pin(self.pass(from, to, toward, large)).await;
-            let Some(n) = passed else { return total };
-            // One that fills a buffer is given a larger one the next time.
-            large = n >= BUFFER_BYTES;
-            total += n as u64;
+            let (passed, goes_on) = Box::pin(self.pass(from, to, toward)).await;
+            total += passed;
+            if !goes_on {
+                return total;
+            }
         }
     }
 
-    /// Passes on what one receive gives: a buffer's worth, or the end (`None`).
-    async fn pass(
-        &self,
-        from: &mut Reader,
-        to: &mut Writer,
-        toward: Toward,
-        large: bool,
-    ) -> Option<usize> {
+    /// Passes on what comes until the wait for more is recalled: how much, and whether it was not
+    /// the end. While bytes come, a receive that waits for the next ones is one operation less than
+    /// waiting first and receiving then.
+    async fn pass(&self, from: &mut Reader, to: &mut Writer, toward: Toward) -> (u64, bool) {
         let buffers = &self.worker.buffers;
         let (source, sink) = match toward {
             Toward::Upstream => (Why::Client, Why::Upstream),
             Toward::Client => (Why::Upstream, Why::Client),
         };
-        let buffer = if large { buffers.take_large() } else { buffers.take() };
-        let (received, buffer) = from.recv(buffer).await;
-        let n = match received {
-            Ok(n) if n > 0 && self.why.get().is_none() => n,
-            Ok(_) => {
-                buffers.put(buffer);
-                if self.why.get().is_none() && to.finish().await.is_err() {
-                    self.end(sink);
+        let mut buffer = buffers.take();
+        let mut total = 0;
+        loop {
+            let received;
+            (received, buffer) = from.recv_recallable(buffer, &self.worker.recalls).await;
+            let n = match received {
+                Some(Ok(n)) if n > 0 && self.why.get().is_none() => n,
+                None => {
+                    buffers.put(buffer);
+                    return (total, true);
                 }
-                return None;
-            }
-            Err(_) => {
+                Some(Ok(_)) => {
+                    buffers.put(buffer);
+                    if self.why.get().is_none() && to.finish().await.is_err() {
+                        self.end(sink);
+                    }
+                    return (total, false);
+                }
+                Some(Err(_)) => {
+                    buffers.put(buffer);
+                    self.end(source);
+                    return (total, false);
+                }
+            };
+            self.touch();
+            let sent;
+            (sent, buffer) = to.send(buffer, 0).await;
+            if sent.is_err() {
                 buffers.put(buffer);
-                self.end(source);
-                return None;
+                self.end(sink);
+                return (total, false);
             }
-        };
-        self.touch();
-        let (sent, buffer) = to.send(buffer, 0).await;
-        buffers.put(buffer);
-        if sent.is_err() {
-            self.end(sink);
-            return None;
+            total += n as u64;
+            (self.moved)(toward, n);
+            self.touch();
+            // One that was filled is followed by a larger one, which waits for nobody.
+            let large = n >= BUFFER_BYTES;
+            if !large && from.is_recallable() && buffer.capacity() < LARGE_BUFFER_BYTES {
+                buffer.clear();
+                continue;
+            }
+            buffers.put(buffer);
+            if !from.is_recallable() && !large {
+                return (total, true);
+            }
+            let _ = from.readable().await;
+            buffer = if large { buffers.take_large() } else { buffers.take() };
         }
-        (self.moved)(toward, n);
-        self.touch();
-        Some(n)
     }
 
     /// Bytes moved: the time without any begins anew.

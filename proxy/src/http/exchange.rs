@@ -528,8 +528,8 @@ async fn send_reply(
 
 /// Counts and logs an exchange that is over.
 fn finish(request: &Request<'_>, answer: Option<HeadView<'_>>, record: &Record) {
-    let now = Instant::now();
     let worker = request.cx.worker;
+    let now = record.ended.unwrap_or_else(|| worker.timers.look());
     record.count_status(worker, request.cx.listener);
     record.count_end(worker, request.cx.listener, now);
     if worker.log.is_on() {

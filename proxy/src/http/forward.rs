@@ -82,9 +82,8 @@ pub(crate) async fn forward<'a>(
         }
     };
     record.bytes_received = body.seen;
-    if at_hand.complete {
-        record.received = Some(Instant::now());
-    }
+    let now = worker.timers.look();
+    record.received = at_hand.complete.then_some(now);
 
     let slab = &worker.slab;
     slab.cluster_add(cluster.slot, ClusterCell::RequestsTotal, 1);
@@ -120,7 +119,9 @@ pub(crate) async fn forward<'a>(
             attempt.record.upstream_local = upstream.stream.local_addr();
         }
         let ended;
-        (ended, out) = attempt.run(&mut upstream, out, &mut body).await;
+        (ended, out) = attempt.run(&mut upstream, out, &mut body, tries == 0).await;
+        let now = worker.timers.look();
+        attempt.record.ended = Some(now);
         match ended {
             Ended::Silent
                 if attempt.complete
@@ -155,7 +156,7 @@ pub(crate) async fn forward<'a>(
                     slab.cluster_add(cluster.slot, ClusterCell::RetrySuccess, 1);
                 }
                 if reusable {
-                    upstream.rest(worker.timers.now());
+                    upstream.rest(worker.timers.at(now));
                 }
                 break Answer::Sent(outcome);
             }
@@ -163,10 +164,14 @@ pub(crate) async fn forward<'a>(
     };
     worker.buffers.put(out);
     slab.cluster_sub(cluster.slot, ClusterCell::RequestsActive, 1);
-    if let Answer::Sent(_) = answer {
+    if let (Answer::Sent(_), Some(now)) = (&answer, record.ended) {
         record.count_upstream_status(worker, cluster.slot);
-        record.count_upstream_end(worker, cluster.slot, Instant::now());
-    } else if let Answer::Ours(reply, _) = &answer
+        record.count_upstream_end(worker, cluster.slot, now);
+        return answer;
+    }
+    // Ours has yet to be sent.
+    record.ended = None;
+    if let Answer::Ours(reply, _) = &answer
         && reply.flags.contains(Flags::UT)
     {
         slab.cluster_add(cluster.slot, ClusterCell::RequestTimeouts, 1);
@@ -290,6 +295,7 @@ impl Attempt<'_, '_> {
         upstream: &mut Upstream,
         out: Vec<u8>,
         body: &mut Body,
+        first: bool,
     ) -> (Ended, Vec<u8>) {
         let worker = self.request.cx.worker;
         let shared = Shared {
@@ -311,7 +317,9 @@ impl Attempt<'_, '_> {
             spent: Vec::new(),
         };
         if self.complete {
-            let now = Instant::now();
+            // Choosing a pooled connection takes no time that a clock would show.
+            let at_once = down.record.received.filter(|_| first && upstream.reused);
+            let now = at_once.unwrap_or_else(|| worker.timers.look());
             down.record.sent = Some(now);
             shared.complete(now);
             let sent;

@@ -34,6 +34,11 @@ use crate::worker::Open;
 /// A connection quiet for this long gives back what serving a request takes.
 const REST: Duration = Duration::from_millis(1000);
 
+/// A client whose request follows its last answer within so many milliseconds is received from
+/// without waiting first: one operation less per request, for a buffer that waits for 200 ms at most
+/// if no more comes.
+const QUICK: u64 = 10;
+
 /// What is read and thrown away after a closing answer, so that the client can read it: closing a
 /// socket with unread bytes resets it.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
@@ -85,9 +90,11 @@ async fn burst(client: &mut Client) -> After {
     let mut buffer = Vec::new();
     let mut head = Head::default();
     let mut scratch = Scratch::default();
+    let mut pace = Pace { since: cx.worker.timers.now(), quick: false };
+    let mut answered = false;
     let after = loop {
         let received;
-        (received, buffer) = receive_head(cx, stream, buffer, &mut head, idle).await;
+        (received, buffer) = receive_head(cx, stream, buffer, &mut head, idle, pace).await;
         let started = match received {
             Received::Head(started) => started,
             Received::Refused(error, started) => {
@@ -118,9 +125,22 @@ async fn burst(client: &mut Client) -> After {
             None if outcome.consumed == buffer.len() => buffer.clear(),
             None => drop(buffer.drain(..outcome.consumed)),
         }
+        let since = cx.worker.timers.recent();
+        let waited = cx.worker.timers.at(started).saturating_sub(pace.since);
+        pace = Pace { since, quick: answered && waited <= QUICK };
+        answered = true;
     };
     buffers.put(buffer);
     after
+}
+
+/// How a burst's client asks.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// When the last answer was over, or the burst began, in the worker's milliseconds.
+    since: u64,
+    /// Its last request followed within [`QUICK`].
+    quick: bool,
 }
 
 enum Received {
@@ -140,6 +160,7 @@ async fn receive_head(
     mut buffer: Vec<u8>,
     head: &mut Head,
     idle: &Cell<bool>,
+    mut pace: Pace,
 ) -> (Received, Vec<u8>) {
     let worker = cx.worker;
     let limits = Limits {
@@ -150,7 +171,7 @@ async fn receive_head(
     let mut started = None;
     loop {
         if !buffer.is_empty() {
-            let started = *started.get_or_insert_with(Instant::now);
+            let started = *started.get_or_insert_with(|| worker.timers.look());
             idle.set(false);
             if buffer[0] == TLS_HANDSHAKE {
                 let slot = cx.listener.slot;
@@ -171,10 +192,22 @@ async fn receive_head(
             }
         } else {
             idle.set(true);
+            if pace.quick && stream.reader.is_recallable() {
+                stream.timer.disarm();
+                if buffer.capacity() == 0 {
+                    buffer = worker.buffers.take();
+                }
+                let received;
+                (received, buffer) = stream.reader.recv_recallable(buffer, &worker.recalls).await;
+                match received {
+                    Some(Ok(n)) if n > 0 => continue,
+                    Some(_) => return (Received::End, buffer),
+                    None => pace = Pace { since: worker.timers.now(), quick: false },
+                }
+            }
             // Whoever is at work uses it meanwhile, while it is in the cache.
             worker.buffers.put(buffer);
-            let now = worker.timers.now();
-            worker.timers.arm(&stream.timer, now, REST, Direction::Wake);
+            worker.timers.arm(&stream.timer, pace.since, REST, Direction::Wake);
             if !stream.readable().await {
                 return (Received::Rest, Vec::new());
             }

@@ -20,6 +20,8 @@ pub(crate) struct Record {
     /// When the request went upstream, and when the upstream's head came.
     pub(crate) sent: Option<Instant>,
     pub(crate) answered: Option<Instant>,
+    /// When all of the upstream's answer had been passed on.
+    pub(crate) ended: Option<Instant>,
     /// Status of the answer; 0 when there was none.
     pub(crate) status: u16,
     pub(crate) flags: Flags,
@@ -41,6 +43,7 @@ impl Record {
             received: None,
             sent: None,
             answered: None,
+            ended: None,
             status: 0,
             flags: Flags::NONE,
             details: "",

@@ -6,6 +6,7 @@
 //! Invariant: a read or write once started is awaited to its end. What must not wait is made to
 //! end by shutting the socket down ([`Timer`]), never by dropping the future.
 
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use monoio::buf::{IoBuf, SliceMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
+    OwnedWriteHalf, Splitable,
+};
 use monoio::net::TcpStream;
 
 use super::buffer::Buffers;
@@ -37,6 +41,40 @@ pub(crate) struct Reader {
 pub(crate) struct Writer {
     tcp: OwnedWriteHalf<TcpStream>,
     tls: Option<Rc<Session>>,
+}
+
+/// The receives of one worker that wait with a buffer. Those that have waited for one to two turns
+/// are recalled, so that buffers do not rest with connections; whoever that happens to waits for
+/// readiness instead, which takes none.
+#[derive(Default)]
+pub(crate) struct Recalls {
+    young: RefCell<Generation>,
+    old: RefCell<Generation>,
+}
+
+/// Receives that began in one turn.
+#[derive(Default)]
+struct Generation {
+    canceller: Canceller,
+    waiting: Rc<Cell<usize>>,
+}
+
+impl Recalls {
+    /// Recalls those that began before the last turn. Allocates only where there are some.
+    pub(crate) fn turn(&self) {
+        let mut old = self.old.borrow_mut();
+        if old.waiting.get() > 0 {
+            let Generation { canceller, .. } = std::mem::take(&mut *old);
+            old.canceller = canceller.cancel();
+        }
+        std::mem::swap(&mut *old, &mut *self.young.borrow_mut());
+    }
+
+    fn enter(&self) -> (CancelHandle, Rc<Cell<usize>>) {
+        let young = self.young.borrow();
+        young.waiting.set(young.waiting.get() + 1);
+        (young.canceller.handle(), young.waiting.clone())
+    }
 }
 
 /// A connection.
@@ -198,6 +236,46 @@ impl Reader {
             self.unread = Vec::new();
         }
         n
+    }
+
+    /// Receives into an empty buffer; `None`: recalled before anything came. What had been given
+    /// back, and TLS, is never recalled: where [`Reader::is_recallable`] says no, wait for
+    /// [`Reader::readable`] first.
+    pub(crate) async fn recv_recallable(
+        &mut self,
+        buffer: Vec<u8>,
+        recalls: &Recalls,
+    ) -> (Option<io::Result<usize>>, Vec<u8>) {
+        if !self.unread.is_empty() || self.tls.is_some() {
+            let (received, buffer) = self.recv(buffer).await;
+            return (Some(received), buffer);
+        }
+        let (handle, waiting) = recalls.enter();
+        let (received, buffer) = self.tcp.cancelable_read(buffer, handle).await;
+        waiting.set(waiting.get() - 1);
+        match received {
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => (None, buffer),
+            received => (Some(received), buffer),
+        }
+    }
+
+    /// Receives what is there into the buffer's spare capacity, without waiting: `None` where
+    /// nothing is, or only TLS knows. Worth a try where a receive has just filled its buffer.
+    pub(crate) fn recv_at_hand(&mut self, buffer: &mut Vec<u8>) -> Option<io::Result<usize>> {
+        if !self.unread.is_empty() || self.tls.is_some() || buffer.len() == buffer.capacity() {
+            return None;
+        }
+        // SAFETY: as in `readable`.
+        let tcp = unsafe { &*self.tcp.0.get() };
+        match socket::try_recv(tcp.as_raw_fd(), buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            received => Some(received),
+        }
+    }
+
+    /// Whether receives may wait with a buffer, to be recalled.
+    pub(crate) fn is_recallable(&self) -> bool {
+        self.tls.is_none()
     }
 
     /// Gives bytes back: they are what is received next.

@@ -43,7 +43,8 @@ pub(crate) struct Timer {
 impl Timer {
     /// Wakes this task when a deadline with [`Direction::Wake`] passes, or at [`Timer::stop`].
     pub(crate) fn wait(&self, waker: &Waker) {
-        self.waiter.set(Some(waker.clone()));
+        let known = self.waiter.take().filter(|known| known.will_wake(waker));
+        self.waiter.set(known.or_else(|| Some(waker.clone())));
     }
 
     /// Switches the deadline off.
@@ -141,6 +142,8 @@ pub(crate) struct Timers {
     waker: RefCell<Option<Waker>>,
     /// When the driver task will wake, [`OFF`] while it has nothing to wait for.
     wakes: Cell<u64>,
+    /// The last [`Timers::look`].
+    recent: Cell<u64>,
 }
 
 impl Timers {
@@ -151,12 +154,26 @@ impl Timers {
             dead: Cell::new(0),
             waker: RefCell::default(),
             wakes: Cell::new(OFF),
+            recent: Cell::new(0),
         }
     }
 
     /// Milliseconds since the worker started.
     pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
+    }
+
+    /// Looks at the clock, for [`Timers::recent`] too.
+    pub(crate) fn look(&self) -> Instant {
+        let now = Instant::now();
+        self.recent.set(self.at(now));
+        now
+    }
+
+    /// The time of the last [`Timers::look`]: for whoever has looked, or called somebody who has,
+    /// and has not waited since. Looking at the clock takes as long as writing a field line.
+    pub(crate) fn recent(&self) -> u64 {
+        self.recent.get()
     }
 
     /// The same for an instant already taken.

@@ -30,6 +30,7 @@ use crate::fleet::{Message, Options, Shown};
 use crate::http::shadow::Copies;
 use crate::net::buffer::Buffers;
 use crate::net::socket::Direction;
+use crate::net::stream::Recalls;
 use crate::net::timer::{Timer, Timers};
 use crate::observe::clock::Clock;
 use crate::observe::log::{LogQueue, LogWriter};
@@ -216,6 +217,7 @@ pub(crate) struct Worker {
     pub(crate) slab: Arc<Slab>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
+    pub(crate) recalls: Recalls,
     pub(crate) handshakes: Handshakes,
     pub(crate) turns: Turns,
     pub(crate) clock: Clock,
@@ -266,6 +268,7 @@ impl Worker {
             clock: Clock::new(),
             log: LogWriter::new(start.log.clone(), start.options.access_log),
             buffers: Rc::default(),
+            recalls: Recalls::default(),
             handshakes: Handshakes::default(),
             turns: Turns::new(start.bell.clone()),
             draining: Cell::new(false),
@@ -565,12 +568,14 @@ pub(crate) async fn run(start: Start) {
 }
 
 impl Worker {
-    /// Ten times a second: hands over log lines of quiet times, closes idle upstreams that ended.
+    /// Ten times a second: hands over log lines of quiet times, takes buffers back from
+    /// receives that wait for nothing, closes idle upstreams that ended.
     async fn keep_house(&self) {
         let mut turn = 0u64;
         loop {
             monoio::time::sleep(Duration::from_millis(100)).await;
             self.log.flush();
+            self.recalls.turn();
             turn += 1;
             if turn.is_multiple_of(10) {
                 let now = self.timers.at(Instant::now());
