@@ -29,8 +29,9 @@ pub const BUFFER_BYTES: usize = 16 * 1024;
 pub const BUFFER_POOL_MAX: usize = 4096;
 /// Free buffers that it keeps although nobody needed them for a second.
 pub const BUFFER_POOL_MIN: usize = 4;
-/// A buffer for the rest of an answer's body, taken only when bytes are there.
-pub const LARGE_BUFFER_BYTES: usize = 64 * 1024;
+/// A buffer for the rest of an answer's body, taken only when bytes are there: a 64 KiB answer and its
+/// head leave in one send.
+pub const LARGE_BUFFER_BYTES: usize = 68 * 1024;
 /// Free large buffers that a worker keeps for reuse.
 pub const LARGE_BUFFER_POOL_MAX: usize = 64;
 /// What TLS adds to the bytes of one large buffer, alerts and tickets on their way included.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The answer's way back: its head as soon as it is there, its body as it comes.
 
-use std::time::Instant;
-
 use ringway_core::limits::{BUFFER_BYTES, INTERIM_RESPONSES_MAX};
 use ringway_core::policy::format::Flags;
 use ringway_core::policy::relay::{self, ResponseHead};
@@ -119,7 +117,7 @@ impl Download<'_, '_> {
                         continue;
                     }
                     Ok(Parsed::Complete) => {
-                        self.record.answered = Some(Instant::now());
+                        self.record.answered = Some(worker.timers.look());
                         let view = HeadView::new(head, &buffer);
                         let meta = framing::response_meta(view, self.request.is_head());
                         let meta = meta.map_err(|error| bad_answer(error.details()));
@@ -131,6 +129,9 @@ impl Download<'_, '_> {
                 }
             }
             let silent = buffer.is_empty() && interim == 0;
+            if !silent && shared.uploaded.get() {
+                shared.await_upstream(worker.timers.now());
+            }
             let received;
             (received, buffer) = shared.attended(upstream.recv(buffer)).await;
             match received {
@@ -141,9 +142,6 @@ impl Download<'_, '_> {
                 }
                 _ if silent => return (Err(Downloaded::Silent), buffer),
                 _ => return (Err(bad_answer("upstream_reset_in_head")), buffer),
-            }
-            if shared.uploaded.get() {
-                shared.await_upstream(worker.timers.now());
             }
         }
     }
@@ -195,7 +193,12 @@ impl Download<'_, '_> {
         let mut out = std::mem::take(&mut self.spent);
         out.clear();
         self.write_head(view, Framing::None, false, &mut out);
-        if self.send(shared, client, out).await { Downloaded::Switched } else { Downloaded::Client }
+        let now = shared.worker.timers.recent();
+        if self.send(shared, client, out, now).await {
+            Downloaded::Switched
+        } else {
+            Downloaded::Client
+        }
     }
 
     /// Sends the head with what is at hand of the body, then the rest as it comes.
@@ -217,15 +220,32 @@ impl Download<'_, '_> {
         let close = request.closes() || framing == Framing::UntilClose;
         self.record.status = view.head.status;
         self.record.details = "via_upstream";
+        let at_hand = &view.block[view.head.len..];
+        let decoder = Decoder::new(meta.framing);
+        let mut body = Content { decoder, framing, filled: view.block.len() >= BUFFER_BYTES };
+        // More is there than the buffer took: it goes along. Where a length says how much is to
+        // come, an end or an error that this look meets is not mistaken for another.
+        let more =
+            body.filled && matches!(meta.framing, Framing::Length(_)) && body.passes(meta.framing);
         let mut out = match self.spent.capacity() {
+            _ if more => worker.buffers.take_large(),
             0 => worker.buffers.take(),
             _ => std::mem::take(&mut self.spent),
         };
         out.clear();
         self.write_head(view, framing, close, &mut out);
-        let mut body = Content { decoder: Decoder::new(meta.framing), framing };
-        let at_hand = &view.block[view.head.len..];
-        let encoded = body.encode(at_hand, &mut out);
+        let mut encoded = body.encode(at_hand, &mut out);
+        if let Ok(first) = encoded
+            && first.taken == at_hand.len()
+            && !first.complete
+            && more
+        {
+            encoded = body.top_up(upstream, &mut out).map(|second| Encoded {
+                taken: if second.clean { first.taken } else { 0 },
+                content: first.content + second.content,
+                ..second
+            });
+        }
         let encoded = match encoded {
             Ok(encoded) => encoded,
             Err(error) => {
@@ -234,7 +254,7 @@ impl Download<'_, '_> {
             }
         };
         self.record.bytes_sent += encoded.content;
-        if !self.send(shared, client, out).await {
+        if !self.send(shared, client, out, worker.timers.recent()).await {
             return Downloaded::Client;
         }
         if encoded.complete {
@@ -246,9 +266,9 @@ impl Download<'_, '_> {
     }
 
     /// Sends bytes to the client and returns their buffer to the pool; false: it does not take them.
-    async fn send(&self, shared: &Shared<'_>, client: &mut Writer, out: Vec<u8>) -> bool {
+    /// `now`: the worker's milliseconds.
+    async fn send(&self, shared: &Shared<'_>, client: &mut Writer, out: Vec<u8>, now: u64) -> bool {
         if shared.uploaded.get() {
-            let now = shared.worker.timers.now();
             shared.arm_client(now, shared.timeouts.idle, Direction::Both);
         }
         let (sent, out) = client.send(out, 0).await;
@@ -274,10 +294,21 @@ impl Download<'_, '_> {
                 shared.await_upstream(worker.timers.now());
             }
             // A download may rest for hours: nothing is held until the upstream has something.
-            let _ = shared.attended(upstream.readable()).await;
-            let (received, mut chunk) = upstream.recv(worker.buffers.take_large()).await;
+            let mut chunk = worker.buffers.take_large();
+            let at_hand = if body.filled { upstream.recv_at_hand(&mut chunk) } else { None };
+            let received = match at_hand {
+                Some(received) => received,
+                None => {
+                    worker.buffers.put(chunk);
+                    let _ = shared.attended(upstream.readable()).await;
+                    let received;
+                    (received, chunk) = upstream.recv(worker.buffers.take_large()).await;
+                    received
+                }
+            };
+            body.filled = chunk.len() == chunk.capacity();
             let encoded = match received {
-                Ok(n) if n > 0 && body.passes(meta.framing) => body.measure(&mut chunk),
+                Ok(n) if n > 0 && body.passes(meta.framing) => body.measure(&mut chunk, 0),
                 Ok(n) if n > 0 => {
                     let received = std::mem::replace(&mut chunk, worker.buffers.take());
                     let encoded = body.encode(&received, &mut chunk);
@@ -309,7 +340,7 @@ impl Download<'_, '_> {
                 return broken(Flags::UPE);
             };
             self.record.bytes_sent += encoded.content;
-            if !self.send(shared, client, chunk).await {
+            if !self.send(shared, client, chunk, worker.timers.now()).await {
                 return Downloaded::Client;
             }
             if encoded.complete {
@@ -352,6 +383,8 @@ impl Download<'_, '_> {
 pub(super) struct Content {
     decoder: Decoder,
     framing: Framing,
+    /// The last receive filled its buffer: more is there.
+    filled: bool,
 }
 
 /// What became of some received bytes.
@@ -372,17 +405,25 @@ impl Content {
         from != Framing::Chunked && self.framing != Framing::Chunked
     }
 
-    /// Cuts the bytes down to what belongs to a body that passes as it comes.
-    fn measure(&mut self, bytes: &mut Vec<u8>) -> Result<Encoded, ParseError> {
+    /// Appends what the upstream has sent by now of a body that passes as it comes.
+    fn top_up(&mut self, upstream: &mut Reader, out: &mut Vec<u8>) -> Result<Encoded, ParseError> {
+        let from = out.len();
+        let received = upstream.recv_at_hand(out);
+        self.filled = received.is_some() && out.len() == out.capacity();
+        self.measure(out, from)
+    }
+
+    /// Cuts the bytes from `from` on down to what belongs to a body that passes as it comes.
+    fn measure(&mut self, bytes: &mut Vec<u8>, from: usize) -> Result<Encoded, ParseError> {
         let mut encoded = Encoded::default();
-        while let Step::Data { skip, len } = self.decoder.step(&bytes[encoded.taken..])? {
+        while let Step::Data { skip, len } = self.decoder.step(&bytes[from + encoded.taken..])? {
             debug_assert_eq!(skip, 0, "only chunks have bytes between their data");
             encoded.taken += len;
         }
         encoded.content = encoded.taken as u64;
         encoded.complete = self.decoder.is_done();
-        encoded.clean = encoded.taken == bytes.len();
-        bytes.truncate(encoded.taken);
+        encoded.clean = from + encoded.taken == bytes.len();
+        bytes.truncate(from + encoded.taken);
         Ok(encoded)
     }
 
