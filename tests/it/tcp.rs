@@ -566,6 +566,7 @@ fn the_stack_runs_in_its_order() {
 fn nine_thousand_tunnels_at_rest() {
     const N: usize = 9_000;
     let _alone = heavy();
+    super::swaps::raise_descriptors();
     for driver in DRIVERS {
         // One thread that keeps what it accepts.
         let held = Arc::new(AtomicU64::new(0));
@@ -597,7 +598,13 @@ fn nine_thousand_tunnels_at_rest() {
             times.sort();
             times[times.len() * 99 / 100]
         };
-        let (before, alone) = (gateway.rss().unwrap(), slowest());
+        // The median of a few: the machine may have other work, too.
+        let usual = || {
+            let mut times = [(); 5].map(|()| slowest());
+            times.sort();
+            times[2]
+        };
+        let (before, alone) = (gateway.rss().unwrap(), usual());
         let mut clients = Vec::with_capacity(N);
         while clients.len() < N {
             clients.push(connect(&gateway, 7001));
@@ -607,7 +614,7 @@ fn nine_thousand_tunnels_at_rest() {
         }
         wait_until("all tunnels are open", PATIENCE, || held.load(Relaxed) == N as u64);
         let per_tunnel = (gateway.rss().unwrap() - before) / N as u64;
-        let among = slowest();
+        let among = usual();
         println!("{driver}: {per_tunnel} B a tunnel; p99 alone {alone:?}, among them {among:?}");
         assert!(per_tunnel < 12_000, "{per_tunnel} B a tunnel on {driver}");
         assert!(among <= alone * 2 + Duration::from_millis(5), "{alone:?} → {among:?}");
