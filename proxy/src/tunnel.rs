@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -135,14 +136,14 @@ impl<F: Fn(Toward, usize)> Tunnel<'_, F> {
                     buffers.put(buffer);
                     return (total, true);
                 }
-                Some(Ok(_)) => {
+                Some(ended) if is_end(&ended) => {
                     buffers.put(buffer);
                     if self.why.get().is_none() && to.finish().await.is_err() {
                         self.end(sink);
                     }
                     return (total, false);
                 }
-                Some(Err(_)) => {
+                Some(_) => {
                     buffers.put(buffer);
                     self.end(source);
                     return (total, false);
@@ -199,6 +200,15 @@ impl<F: Fn(Toward, usize)> Tunnel<'_, F> {
                 self.upstream.stop(Direction::Both);
             }
         }
+    }
+}
+
+/// Many peers end a tunnel over TLS without `close_notify`, in the middle of saying goodbye to each
+/// other. To Envoy, too, that is an end like others: what is whole is the protocol's matter.
+fn is_end(received: &io::Result<usize>) -> bool {
+    match received {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
     }
 }
 

@@ -3,7 +3,7 @@
 //! CONNECT, what ends a tunnel, and what one costs.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -181,6 +181,33 @@ stringData: {tls.crt: {{ca test}}}
         wait_until("the tunnel is over", PATIENCE, || {
             metric(&switched_to, "envoy_http_downstream_cx_upgrades_active") == 0
         });
+    }
+}
+
+#[test]
+fn a_client_that_ends_without_close_notify_hears_the_last_words() {
+    let upstream = Upstream::custom(|stream| {
+        let mut reader = Reader::new(stream);
+        if let Ok(Some(_)) = request_to(&mut reader, &mut |_| {}) {
+            reader.stream.write_all(SWITCH).unwrap();
+            // Only the client's end is answered.
+            assert_eq!(reader.stream.read(&mut [0; 64]).unwrap(), 0);
+            reader.stream.write_all(b"last words").unwrap();
+        }
+    })
+    .unwrap();
+    for driver in DRIVERS {
+        let gateway = gateway(upstream.address(), "", &Options::driver(driver));
+        let (to, name) = (gateway.address(8443), "chat.example");
+        let config = tls::ClientOptions::name(name).config().unwrap();
+        let mut client = Client::connect_tls(to, PATIENCE, b"", config, Some(name)).unwrap();
+        let upgrade = String::from_utf8_lossy(UPGRADE).replace("Host: a", "Host: chat.example");
+        client.send(upgrade.as_bytes()).unwrap();
+        assert_eq!(client.response_head().unwrap().status, 101);
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        let mut said = Vec::new();
+        client.reader().exactly(10, &mut |bytes| said.extend_from_slice(bytes)).unwrap();
+        assert_eq!(said, b"last words", "on {driver}");
     }
 }
 
