@@ -51,7 +51,7 @@ pub const HANDSHAKES_MAX: usize = 1024;
 pub const HANDSHAKES_WAITING_MAX: usize = 256;
 /// What handshakes of clients may take of one turn of a worker's event loop before others get
 /// theirs. One that began goes on to where it waits for its client.
-pub const HANDSHAKE_TURN: Duration = Duration::from_micros(200);
+pub const HANDSHAKE_TURN: Duration = Duration::from_micros(50);
 /// An HTTP/1 request body must make progress at least this often; beyond: 408.
 pub const BODY_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// A keep-alive connection without a request is closed after this time.
@@ -72,7 +72,7 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(600);
 /// `net.core.somaxconn`).
 pub const LISTEN_BACKLOG_MAX: u16 = 4096;
 /// Connections accepted from one socket before others get their turn.
-pub const ACCEPT_BATCH_MAX: usize = 16;
+pub const ACCEPT_BATCH_MAX: usize = 4;
 /// Pause after accepting failed for want of descriptors or memory; doubles while it goes on.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest such pause.

@@ -3,7 +3,7 @@
 //! handshake. Handshakes are bounded in time and number, and each end of one is counted.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -120,9 +120,21 @@ impl Drop for Open {
     }
 }
 
-/// Handshakes in flight of one worker, oldest first.
+/// Handshakes in flight of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Handshakes(RefCell<Vec<Rc<Pending>>>);
+pub(crate) struct Handshakes {
+    shares: RefCell<Vec<Share>>,
+}
+
+/// Those of one listener, the oldest first. Entries that are over, or elsewhere by now, are skipped
+/// and now and then swept.
+#[derive(Debug)]
+struct Share {
+    listener: ListenerSlot,
+    in_flight: usize,
+    begun: VecDeque<Rc<Pending>>,
+    answered: VecDeque<Rc<Pending>>,
+}
 
 #[derive(Debug)]
 struct Pending {
@@ -130,48 +142,86 @@ struct Pending {
     socket: Rc<Timer>,
     /// The ClientHello was whole, and got its answer.
     answered: Cell<bool>,
+    over: Cell<bool>,
     shed: Cell<bool>,
+}
+
+/// So many entries that are over may lie about before they are swept.
+const OVER_MAX: usize = 64;
+
+impl Share {
+    /// Ends the oldest without an answer yet, else the oldest. Clients that mean it send their
+    /// hello at once, and go on after the answer sooner than it takes to answer as many others.
+    fn shed(&mut self) {
+        let begun = std::iter::from_fn(|| self.begun.pop_front());
+        let answered = std::iter::from_fn(|| self.answered.pop_front());
+        let mut waiting = begun.filter(|entry| !entry.answered.get()).chain(answered);
+        if let Some(entry) = waiting.find(|entry| !entry.over.replace(true)) {
+            self.in_flight -= 1;
+            entry.shed.set(true);
+            entry.socket.stop(Direction::Both);
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.begun.len() + self.answered.len() > 2 * self.in_flight + OVER_MAX {
+            self.begun.retain(|entry| !entry.over.get() && !entry.answered.get());
+            self.answered.retain(|entry| !entry.over.get());
+        }
+    }
 }
 
 impl Handshakes {
     /// Counts a handshake in; where that is one too many, one of the listener that has most makes
-    /// room: the oldest without an answer yet, else the oldest. Clients that mean it send their
-    /// hello at once, and go on after the answer sooner than it takes to answer as many others.
+    /// room.
     fn begin(&self, listener: ListenerSlot, socket: &Rc<Timer>) -> Rc<Pending> {
-        let mut pending = self.0.borrow_mut();
-        if pending.len() >= HANDSHAKES_MAX {
-            // Per listener: how many, and where the oldest is that would go.
-            let mut shares: Vec<(ListenerSlot, usize, usize)> = Vec::new();
-            for (at, entry) in pending.iter().enumerate() {
-                match shares.iter_mut().find(|(listener, ..)| *listener == entry.listener) {
-                    Some((_, count, goes)) => {
-                        *count += 1;
-                        if pending[*goes].answered.get() && !entry.answered.get() {
-                            *goes = at;
-                        }
-                    }
-                    None => shares.push((entry.listener, 1, at)),
-                }
-            }
-            let most = shares.iter().max_by_key(|(_, count, at)| (*count, Reverse(*at)));
-            let shed = pending.remove(most.map_or(0, |(_, _, at)| *at));
-            shed.shed.set(true);
-            shed.socket.stop(Direction::Both);
+        let mut shares = self.shares.borrow_mut();
+        if shares.iter().map(|share| share.in_flight).sum::<usize>() >= HANDSHAKES_MAX
+            && let Some(most) = shares.iter_mut().max_by_key(|share| share.in_flight)
+        {
+            most.shed();
         }
         let entry = Rc::new(Pending {
             listener,
             socket: socket.clone(),
             answered: Cell::new(false),
+            over: Cell::new(false),
             shed: Cell::new(false),
         });
-        pending.push(entry.clone());
+        let at = shares.iter().position(|share| share.listener == listener);
+        let at = at.unwrap_or_else(|| {
+            shares.push(Share {
+                listener,
+                in_flight: 0,
+                begun: VecDeque::new(),
+                answered: VecDeque::new(),
+            });
+            shares.len() - 1
+        });
+        shares[at].in_flight += 1;
+        shares[at].begun.push_back(entry.clone());
+        shares[at].sweep();
         entry
     }
 
+    fn share(&self, entry: &Rc<Pending>, change: impl FnOnce(&mut Share)) {
+        let mut shares = self.shares.borrow_mut();
+        if let Some(share) = shares.iter_mut().find(|share| share.listener == entry.listener) {
+            change(share);
+            share.sweep();
+        }
+        shares.retain(|share| share.in_flight > 0);
+    }
+
+    fn answered(&self, entry: &Rc<Pending>) {
+        if !entry.over.get() && !entry.answered.replace(true) {
+            self.share(entry, |share| share.answered.push_back(entry.clone()));
+        }
+    }
+
     fn end(&self, entry: &Rc<Pending>) {
-        let mut pending = self.0.borrow_mut();
-        if let Some(at) = pending.iter().position(|p| Rc::ptr_eq(p, entry)) {
-            pending.remove(at);
+        if !entry.over.replace(true) {
+            self.share(entry, |share| share.in_flight -= 1);
         }
     }
 }
@@ -244,7 +294,7 @@ fn cell_of(error: &Error) -> ListenerCell {
 async fn handshake(
     worker: &Rc<Worker>,
     listener: &ListenerState,
-    entry: &Pending,
+    entry: &Rc<Pending>,
     stream: &mut Stream,
 ) -> Result<Option<(Handshake, Option<Arc<TcpRoute>>)>, Refusal> {
     let passes = {
@@ -281,7 +331,7 @@ async fn handshake(
             return Err(Refusal::Handshake(Failure::Refused(error)));
         }
     };
-    entry.answered.set(true);
+    worker.handshakes.answered(entry);
     drop(turn);
     let session = stream.start_tls(connection, rest, &worker.buffers, Some(pace)).await;
     let session = session.map_err(Refusal::Handshake)?;
