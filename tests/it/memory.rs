@@ -10,8 +10,7 @@ use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{Client, PATIENCE};
 
-use super::swaps::raise_descriptors;
-use super::{DRIVERS, heavy};
+use super::{DRIVERS, heavy, raise_descriptors};
 
 fn start(driver: &'static str, manifests: &str, args: &[&str]) -> Gateway {
     let args = ["--access-log=off"].iter().chain(args).map(ToString::to_string).collect();

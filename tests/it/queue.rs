@@ -12,8 +12,7 @@ use ringway_tests::load::Backend;
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::{Client, PATIENCE, wait_until};
 
-use super::swaps::raise_descriptors;
-use super::{DRIVERS, heavy};
+use super::{DRIVERS, heavy, raise_descriptors};
 
 /// Connections of the Listener on port 8081, whose queue fills behind them.
 const ROOM: usize = 20;

@@ -17,7 +17,7 @@ use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::{Upstream, request_to};
 use ringway_tests::{Client, PATIENCE, wait_until};
 
-use super::{DRIVERS, heavy};
+use super::{DRIVERS, heavy, median, p99};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -226,13 +226,7 @@ fn measure(gateway: &Gateway) -> (f64, Duration) {
         times.push(asked.elapsed());
     }
     let rate = times.len() as f64 / begin.elapsed().as_secs_f64();
-    times.sort_unstable();
-    (rate, times[times.len() * 99 / 100])
-}
-
-fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
-    values.sort_by(|a, b| a.partial_cmp(b).unwrap());
-    values[values.len() / 2]
+    (rate, p99(times))
 }
 
 #[test]

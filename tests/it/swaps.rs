@@ -11,7 +11,7 @@ use ringway_tests::load::{self, Backend, Plan};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::{Client, PATIENCE, wait_until};
 
-use super::{DRIVERS, heavy};
+use super::{DRIVERS, heavy, raise_descriptors};
 
 const SWAPS: u64 = 1_000;
 const ROUTES: usize = 10_000;
@@ -104,21 +104,4 @@ fn begin_download(gateway: &Gateway) -> Client {
     let client = gateway.client(8080).unwrap();
     client.stream().write_all(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     client
-}
-
-/// The calling thread yields to all others from now on.
-pub(crate) fn be_nice() {
-    // SAFETY: setpriority(2) takes plain integers; 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
-}
-
-/// Two sockets per download for the gateway, which inherits the limit, and two for us.
-pub(crate) fn raise_descriptors() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: reads and sets this process's own limit through a value that outlives the calls.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-    }
 }

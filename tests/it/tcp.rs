@@ -14,7 +14,7 @@ use ringway_tests::tls::{self, ClientOptions};
 use ringway_tests::upstream::{Upstream, echo, echo_tls, lines};
 use ringway_tests::{Client, PATIENCE, pki, proxy_protocol, wait_until};
 
-use super::{DRIVERS, heavy};
+use super::{DRIVERS, heavy, median, p99, raise_descriptors};
 
 /// A TCPMapping; `spec` is the inside of a flow mapping.
 fn tcp(name: &str, spec: &str) -> String {
@@ -566,7 +566,7 @@ fn the_stack_runs_in_its_order() {
 fn nine_thousand_tunnels_at_rest() {
     const N: usize = 9_000;
     let _alone = heavy();
-    super::swaps::raise_descriptors();
+    raise_descriptors();
     for driver in DRIVERS {
         // One thread that keeps what it accepts.
         let held = Arc::new(AtomicU64::new(0));
@@ -588,22 +588,15 @@ fn nine_thousand_tunnels_at_rest() {
         let gateway = start(&manifests, driver, &args);
         let slowest = || {
             let mut client = gateway.client(8080).unwrap();
-            let mut times: Vec<Duration> = (0..300)
-                .map(|_| {
-                    let begin = Instant::now();
-                    assert_eq!(client.get("/", "a").unwrap().status, 200);
-                    begin.elapsed()
-                })
-                .collect();
-            times.sort();
-            times[times.len() * 99 / 100]
+            let once = |_| {
+                let begin = Instant::now();
+                assert_eq!(client.get("/", "a").unwrap().status, 200);
+                begin.elapsed()
+            };
+            p99((0..300).map(once).collect())
         };
         // The median of a few: the machine may have other work, too.
-        let usual = || {
-            let mut times = [(); 5].map(|()| slowest());
-            times.sort();
-            times[2]
-        };
+        let usual = || median((0..5).map(|_| slowest()).collect());
         let (before, alone) = (gateway.rss().unwrap(), usual());
         let mut clients = Vec::with_capacity(N);
         while clients.len() < N {

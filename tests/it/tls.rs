@@ -14,7 +14,7 @@ use ringway_tests::tls::{self, ClientOptions};
 use ringway_tests::upstream::{Upstream, echo_tls};
 use ringway_tests::{Client, PATIENCE, pki, wait_until};
 
-use super::{DRIVERS, heavy};
+use super::{DRIVERS, be_nice, heavy, median, p99, raise_descriptors};
 
 /// A Listener for all Hosts that serves TLS and cleartext.
 fn https(port: u16) -> String {
@@ -339,7 +339,7 @@ const RESTING_BYTES_MAX: u64 = 12_000;
 #[test]
 fn five_thousand_resting_connections_cost_little() {
     let _alone = heavy();
-    super::swaps::raise_descriptors();
+    raise_descriptors();
     const CONNECTIONS: usize = 5_000;
     let upstream = Upstream::echo("a").unwrap();
     let manifests = https(8443) + &to(&upstream) + &host("a.example", "");
@@ -371,16 +371,10 @@ fn five_thousand_resting_connections_cost_little() {
     }
 }
 
-/// The 99th of a hundred.
-fn p99(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() * 99 / 100]
-}
-
 #[test]
 fn floods_of_handshakes_slow_nobody_down() {
     let _alone = heavy();
-    super::swaps::raise_descriptors();
+    raise_descriptors();
     let upstream = Upstream::echo("a").unwrap();
     let manifests = https(8443) + &to(&upstream) + &host("a.example", "");
     for driver in DRIVERS {
@@ -430,9 +424,8 @@ fn floods_of_handshakes_slow_nobody_down() {
                  and {bytes} single bytes; "
                 );
             }
-            ratios.sort_by(f64::total_cmp);
             println!("{driver}: p99 {told}");
-            ratios[2] <= 1.0
+            median(ratios) <= 1.0
         });
         assert!(unfelt, "{driver}");
         assert!(metric(&gateway, "ringway_listener_handshakes_shed_total") > 0);
@@ -467,7 +460,7 @@ impl Flood {
 
     fn run(&self, gateway: &Gateway) {
         // Floods come from machines of their own: this one leaves the others theirs.
-        super::swaps::be_nice();
+        be_nice();
         self.stop.store(false, Relaxed);
         let hello = tls::client_hello(&ClientOptions::name("a.example")).unwrap();
         let mut sockets: Vec<(TcpStream, usize)> =
