@@ -293,12 +293,16 @@ impl Download<'_, '_> {
             if shared.uploaded.get() {
                 shared.await_upstream(worker.timers.now());
             }
-            // A download may rest for hours: nothing is held until the upstream has something.
-            let mut chunk = worker.buffers.take_large();
-            let at_hand = if body.filled { upstream.recv_at_hand(&mut chunk) } else { None };
+            let mut chunk = Vec::new();
+            let mut at_hand = None;
+            if body.filled {
+                chunk = worker.buffers.take_large();
+                at_hand = upstream.recv_at_hand(&mut chunk);
+            }
             let received = match at_hand {
                 Some(received) => received,
                 None => {
+                    // A download may rest for hours: nothing is held until the upstream has more.
                     worker.buffers.put(chunk);
                     let _ = shared.attended(upstream.readable()).await;
                     let received;

@@ -73,15 +73,12 @@ pub(crate) async fn hello<'t>(
         }
         let turn = pace.turn().await;
         let mut buffer = buffers.take();
-        match stream.try_recv(&mut buffer) {
-            Ok(n) if n > 0 => {}
-            Err(error) if is_temporary(&error) => {
-                buffers.put(buffer);
-                continue;
-            }
-            _ => {
-                buffers.put(buffer);
-                return Err(Failure::Ended);
+        let received = stream.try_recv(&mut buffer);
+        if buffer.is_empty() {
+            buffers.put(buffer);
+            match received {
+                Err(error) if is_temporary(&error) => continue,
+                _ => return Err(Failure::Ended),
             }
         }
         if let Some(whole) = &mut whole {

@@ -90,8 +90,7 @@ impl Socket {
     pub(super) async fn serve(self: Rc<Self>, worker: Rc<Worker>) {
         let mut backoff = ACCEPT_BACKOFF;
         while self.room(&worker).await && self.readable().await {
-            let crowded = self.listener.borrow().handshakes_waiting.get() >= HANDSHAKES_WAITING_MAX;
-            match if crowded { Taken::More } else { self.take(&worker) } {
+            match self.take(&worker) {
                 Taken::Empty | Taken::NoRoom => backoff = ACCEPT_BACKOFF,
                 Taken::More => self.unless_stopped(worker.turns.next()).await,
                 Taken::Shortage => {
@@ -196,6 +195,9 @@ impl Socket {
 
     /// Takes what is queued, within bounds.
     fn take(&self, worker: &Rc<Worker>) -> Taken {
+        if self.listener.borrow().handshakes_waiting.get() >= HANDSHAKES_WAITING_MAX {
+            return Taken::More;
+        }
         for _ in 0..ACCEPT_BATCH_MAX {
             let listener = self.listener.borrow();
             if worker.want_of_room(&listener).is_some() {
