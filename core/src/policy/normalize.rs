@@ -9,9 +9,9 @@
 //! passes it on: kept, `%4%31` would turn into `%41`, which the next hop reads as `A`. The query
 //! is opaque. A target that is already in that form is not copied.
 
-use std::net::Ipv6Addr;
 use std::ops::Range;
 
+use crate::wire::authority::Authority;
 use crate::wire::{HeadView, Known, Version};
 
 /// What of the normalisation is the configuration's to choose.
@@ -94,7 +94,7 @@ pub fn target<'a>(
         (None, Some(host)) => normal_authority(host, rules.strip_port, scratch)?,
         (Some(authority), host) => {
             if let Some(host) = host
-                && !Authority::parse(host)?.agrees(&Authority::parse(authority)?)
+                && !Authority::agree(host, authority)
             {
                 return Err(TargetError::BadHost);
             }
@@ -147,7 +147,7 @@ impl<'a> Form<'a> {
         match target.first() {
             // RFC 9112 §3.2.3: authority form, with its port, and no other.
             _ if view.method() == b"CONNECT" => {
-                if Authority::parse(target).ok().is_none_or(|authority| authority.port.is_none()) {
+                if Authority::parse(target).is_none_or(|authority| authority.port.is_none()) {
                     return Err(TargetError::BadTarget);
                 }
                 Ok(Self { authority: Some(target), path: b"", query: None, path_and_query: b"" })
@@ -379,102 +379,12 @@ fn merge_slashes(path: &mut Vec<u8>, start: usize) {
     path.truncate(write);
 }
 
-/// RFC 3986 §3.2.2 `reg-name` without escapes; capitals change.
-static HOST: [u8; 256] = {
-    let mut classes = [class::REFUSE; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        classes[byte] = match byte as u8 {
-            b'A'..=b'Z' => class::CHANGE,
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => 0,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => 0,
-            _ => class::REFUSE,
-        };
-        byte += 1;
-    }
-    classes
-};
-
-/// An authority that is valid, taken apart.
-struct Authority<'a> {
-    /// An IPv6 address keeps its brackets; a final dot is gone.
-    host: &'a [u8],
-    port: Option<u16>,
-    /// Already in normal form.
-    normal: bool,
-}
-
-impl<'a> Authority<'a> {
-    /// The same host, and the same port as far as both name one.
-    fn agrees(&self, other: &Self) -> bool {
-        let ports = self.port.zip(other.port);
-        self.host.eq_ignore_ascii_case(other.host) && ports.is_none_or(|(a, b)| a == b)
-    }
-
-    /// RFC 3986 §3.2: `uri-host [ ":" port ]` without user information. Percent-encoded hosts and
-    /// ports with leading zeros are refused: they would be second spellings.
-    fn parse(text: &'a [u8]) -> Result<Self, TargetError> {
-        let (host, rest, mut normal) = match text.first() {
-            Some(b'[') => {
-                let end = memchr::memchr(b']', text).ok_or(TargetError::BadHost)?;
-                let host = &text[..=end];
-                let inner = std::str::from_utf8(&host[1..end]).ok();
-                if inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok()).is_none() {
-                    return Err(TargetError::BadHost);
-                }
-                (host, &text[end + 1..], !host.iter().any(u8::is_ascii_uppercase))
-            }
-            _ => {
-                let end = memchr::memchr(b':', text).unwrap_or(text.len());
-                let (host, rest) = text.split_at(end);
-                let seen = host.iter().fold(0, |seen, &byte| seen | HOST[byte as usize]);
-                if seen & class::REFUSE != 0 {
-                    return Err(TargetError::BadHost);
-                }
-                (host, rest, seen == 0)
-            }
-        };
-        let host = match host.strip_suffix(b".") {
-            Some(host) => {
-                normal = false;
-                host
-            }
-            None => host,
-        };
-        if host.is_empty() || host.ends_with(b".") {
-            return Err(TargetError::BadHost);
-        }
-        let port = match rest {
-            [] => None,
-            // RFC 3986 §6.2.3: an empty port and its colon are left out.
-            [b':'] => {
-                normal = false;
-                None
-            }
-            [b':', digits @ ..] => Some(port(digits).ok_or(TargetError::BadHost)?),
-            _ => return Err(TargetError::BadHost),
-        };
-        Ok(Self { host, port, normal })
-    }
-}
-
-fn port(digits: &[u8]) -> Option<u16> {
-    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    if digits.len() > 1 && digits[0] == b'0' {
-        return None;
-    }
-    let value = digits.iter().fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'));
-    u16::try_from(value).ok()
-}
-
 fn normal_authority<'a>(
     text: &'a [u8],
     strip_port: Option<u16>,
     scratch: &mut Vec<u8>,
 ) -> Result<Text<'a>, TargetError> {
-    let authority = Authority::parse(text)?;
+    let authority = Authority::parse(text).ok_or(TargetError::BadHost)?;
     let stripped = authority.port.is_some() && authority.port == strip_port;
     if authority.normal {
         return Ok(Text::Kept(if stripped { authority.host } else { text }));

@@ -5,7 +5,9 @@
 //! head is one block of bytes plus spans into it; nothing is copied into a map, names keep the
 //! case that they came with, and edits are applied while the outgoing head is written.
 
+pub mod authority;
 pub mod h1;
+pub mod h2;
 pub mod proxy_protocol;
 
 /// A range of bytes in a head's block.
@@ -40,6 +42,8 @@ pub enum Version {
     Http10,
     #[default]
     Http11,
+    /// Its heads are written as HTTP/1.1 would have them: see [`h2::message`].
+    Http2,
 }
 
 impl Version {
@@ -48,6 +52,7 @@ impl Version {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         }
     }
 }

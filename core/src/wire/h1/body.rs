@@ -246,7 +246,7 @@ impl Trailers {
 
 /// RFC 9110 §6.5.1: a trailer may not say anything that had to be known before the body. Names
 /// that some servers take for these, `_` for `-`, do not pass either.
-fn may_trail(name: &[u8]) -> bool {
+pub(in crate::wire) fn may_trail(name: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 8] = [
         b"accept-",
         b"access-control-",

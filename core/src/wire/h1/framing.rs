@@ -37,7 +37,7 @@ pub struct RequestMeta {
 
 /// Reads a request head's framing. An error's `status()` is the answer; the connection closes.
 pub fn request_meta(view: HeadView<'_>, rules: &RequestRules) -> Result<RequestMeta, ParseError> {
-    let http11 = view.head.version == Version::Http11;
+    let http11 = view.head.version >= Version::Http11;
     if !http11 && !rules.http10 {
         return Err(ParseError::Http10);
     }
@@ -97,7 +97,7 @@ pub fn response_meta(view: HeadView<'_>, head_request: bool) -> Result<ResponseM
     // RFC 9112 §6.1, RFC 9110 §8.6: an upstream that announces a body where there cannot be one
     // may send it too, and its bytes would be taken for the next answer.
     let doubtful = bodiless && (lines.chunked || lines.length.is_some_and(|length| length > 0));
-    let keep_alive = lines.options.keep_alive(view.head.version == Version::Http11)
+    let keep_alive = lines.options.keep_alive(view.head.version >= Version::Http11)
         && framing != Framing::UntilClose
         && status != 101
         && !doubtful;

@@ -438,7 +438,7 @@ fn has_line_feed(bytes: &[u8]) -> bool {
 }
 
 /// RFC 9110 §5.6.2.
-pub(super) const TOKEN: [bool; 256] = {
+pub(in crate::wire) const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0x21;
     while b < 0x7f {
@@ -491,12 +491,12 @@ fn control(window: &[u8], mut at: usize, bound: u8) -> usize {
 }
 
 /// End of a request target: neither white space nor control bytes; obs-text passes.
-fn graphic_end(window: &[u8], at: usize) -> usize {
+pub(in crate::wire) fn graphic_end(window: &[u8], at: usize) -> usize {
     control(window, at, 0x21)
 }
 
 /// End of a field value or reason phrase: HTAB, SP, VCHAR and obs-text (RFC 9110 §5.5).
-fn value_end(window: &[u8], at: usize) -> usize {
+pub(in crate::wire) fn value_end(window: &[u8], at: usize) -> usize {
     let mut end = control(window, at, 0x20);
     while window.get(end) == Some(&b'\t') {
         end = control(window, end + 1, 0x20);
