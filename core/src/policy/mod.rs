@@ -6,6 +6,7 @@ pub mod balance;
 pub mod client_certificate;
 pub mod format;
 pub mod forwarded;
+pub mod grpc;
 pub mod headers;
 pub mod normalize;
 pub mod pattern;
