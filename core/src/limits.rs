@@ -20,6 +20,43 @@ pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Interim (1xx) responses forwarded for one request.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
 
+/// Frames of one kind on an HTTP/2 connection that bring nothing; beyond: GOAWAY with
+/// ENHANCE_YOUR_CALM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// At once.
+    pub burst: u32,
+    /// As time passes, up to `burst`.
+    pub per_second: u32,
+    /// For each HEADERS frame, and each DATA frame with content, of either side.
+    pub earned: u32,
+}
+
+const fn allowance(burst: u32, per_second: u32, earned: u32) -> Allowance {
+    Allowance { burst, per_second, earned }
+}
+
+/// A head of 60 KiB needs three.
+pub const H2_CONTINUATIONS: Allowance = allowance(32, 8, 8);
+/// DATA without content that does not end its stream.
+pub const H2_EMPTY_DATA: Allowance = allowance(64, 16, 1);
+/// Frames of unknown type: browsers send priorities (RFC 9218) and types made up on purpose.
+pub const H2_OTHER_FRAMES: Allowance = allowance(64, 16, 4);
+/// A gRPC client that measures its bandwidth sends one for each DATA frame it is sent.
+pub const H2_PINGS: Allowance = allowance(64, 16, 1);
+/// Priorities of RFC 7540.
+pub const H2_PRIORITIES: Allowance = allowance(128, 16, 4);
+/// Streams that the peer resets, or has us reset for what it did on them; earned by answers that
+/// were completed, not by frames: clients may give up as many requests as they let us answer.
+pub const H2_RESETS: Allowance = allowance(200, 50, 1);
+/// A client that measures its bandwidth sends them as its window grows.
+pub const H2_SETTINGS: Allowance = allowance(32, 4, 0);
+/// Clients send two for each DATA frame they are sent, of stream and connection, and those with
+/// small buffers several times as many.
+pub const H2_WINDOW_UPDATES: Allowance = allowance(256, 64, 20);
+/// Frames that an allowance can grow to by what is earned: a peer's answers lag behind.
+pub const H2_EARNED_MAX: u32 = 16 * 1024;
+
 /// Bytes of a PROXY header of version 2, its TLVs included: one receive buffer.
 pub const PROXY_HEADER_BYTES_MAX: usize = BUFFER_BYTES;
 
