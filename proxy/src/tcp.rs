@@ -32,7 +32,7 @@ pub(crate) async fn serve(client: &mut Client, route: &TcpRoute) {
     let mut preference = Preference::default();
     let upstream = match &cluster.spec.transport {
         // TLS that cannot be had is never cleartext instead.
-        Transport::Tls(None) | Transport::Http2 => Err(NoUpstream::Tls("no usable TLSContext")),
+        Transport::Tls(None) => Err(NoUpstream::Tls("no usable TLSContext")),
         // Boxed: a tunnel at rest is small, whatever connecting took.
         _ => {
             Box::pin(upstream::acquire(worker, cluster, &state, &mut preference, Wanted::New)).await

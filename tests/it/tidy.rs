@@ -137,6 +137,7 @@ fn the_data_plane_does_not_see_resources() {
                 "Protocol",
                 "Refusal",
                 "Transport",
+                "UpstreamProtocol",
                 "",
             ];
             if word && !allowed.contains(&name.as_str()) {

@@ -49,6 +49,9 @@ pub struct Listener {
     pub security: SecurityModel,
     /// Trusted L7 proxies in front.
     pub l7_depth: u32,
+    /// Streams that a client's HTTP/2 connection may have open at a time, where it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http2_streams_max: Option<u32>,
     /// What becomes of TLS connections by their server name, most specific first; none where the
     /// stack has no TLS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -342,6 +345,8 @@ pub struct Cluster {
     /// What `auto_host_rewrite` writes, and the Host of requests that we make ourselves.
     pub host: Arc<str>,
     pub transport: Transport,
+    #[serde(skip_serializing_if = "UpstreamProtocol::is_default")]
+    pub protocol: UpstreamProtocol,
     #[serde(skip_serializing_if = "Balancer::is_default")]
     pub balancer: Balancer,
     #[serde(serialize_with = "ms")]
@@ -382,6 +387,7 @@ pub enum EndpointSource {
     },
 }
 
+/// What carries the bytes to and from an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
@@ -389,8 +395,22 @@ pub enum Transport {
     /// TLS origination; without a configuration (its context cannot be used) requests get 503 `UF`
     /// rather than cleartext.
     Tls(Option<Arc<tls::Client>>),
-    /// HTTP/2 (`grpc: true`): not served yet, requests get 503 `UF`.
+}
+
+/// What is spoken with an upstream, over either transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    #[default]
+    Http1,
+    /// `grpc: true`, with prior knowledge (RFC 9113 §3.3): not served yet, requests get 503 `UF`.
     Http2,
+}
+
+impl UpstreamProtocol {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// TCP keep-alive of upstream connections.

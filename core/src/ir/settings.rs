@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Ambassador Module as far as the data plane reads it, with Emissary's defaults.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -36,6 +37,44 @@ pub struct Settings {
     #[serde(skip_serializing_if = "is_default")]
     pub client_certificate_details: Details,
     pub access_log: AccessLog,
+    /// `enable_grpc_web`: browsers' requests become gRPC's.
+    #[serde(skip_serializing_if = "is_default")]
+    pub grpc_web: bool,
+    /// `enable_grpc_http11_bridge`: gRPC requests by HTTP/1.1 get their status in the head.
+    #[serde(skip_serializing_if = "is_default")]
+    pub grpc_http1_bridge: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_stats: Option<GrpcStats>,
+}
+
+/// `grpc_stats`: what is counted of gRPC requests, per cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GrpcStats {
+    pub methods: GrpcMethods,
+    /// `upstream_stats`: how long upstreams take, too.
+    pub upstream: bool,
+}
+
+/// Methods that are counted by name; others count for their cluster alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrpcMethods {
+    /// `all_methods`, which clients can make up.
+    All,
+    /// `services`, by service; both lists are sorted.
+    Listed(BTreeMap<Box<str>, Vec<Box<str>>>),
+}
+
+impl GrpcMethods {
+    /// Whether requests for this method of this service count by name.
+    pub fn contains(&self, service: &str, method: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(services) => services.get(service).is_some_and(|methods| {
+                methods.binary_search_by(|listed| (**listed).cmp(method)).is_ok()
+            }),
+        }
+    }
 }
 
 /// `headers_with_underscores_action`.
@@ -85,6 +124,9 @@ impl Default for Settings {
             client_certificates: Forwarding::default(),
             client_certificate_details: Details::default(),
             access_log: AccessLog::Text(Format::access_log_text()),
+            grpc_web: false,
+            grpc_http1_bridge: false,
+            grpc_stats: None,
         }
     }
 }

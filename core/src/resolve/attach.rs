@@ -194,6 +194,7 @@ pub(crate) fn listeners(
             stack: listener.stack.clone(),
             security: listener.security,
             l7_depth: listener.l7_depth,
+            http2_streams_max: listener.http2_streams_max,
             tls: chains,
             tcp: tunnels.cleartext,
             virtual_hosts: chosen_hosts,

@@ -23,6 +23,7 @@ pub(crate) struct Listener {
     pub(crate) stack: Vec<Protocol>,
     pub(crate) security: SecurityModel,
     pub(crate) l7_depth: u32,
+    pub(crate) http2_streams_max: Option<u32>,
     /// `None`: binds no Host.
     binding: Option<Binding>,
 }
@@ -71,6 +72,7 @@ impl Listener {
             stack,
             security: SecurityModel::Xfp,
             l7_depth: 0,
+            http2_streams_max: None,
             binding: None,
         }
     }
@@ -84,6 +86,7 @@ impl Listener {
             stack: stack.to_vec(),
             security: SecurityModel::Xfp,
             l7_depth: 0,
+            http2_streams_max: None,
             binding: Some(Binding { namespace: None, labels: BTreeMap::new() }),
         };
         use Protocol::{Http, Tcp, Tls};
@@ -116,9 +119,17 @@ pub(crate) fn resolve(
             0
         }
     };
-    if listener.http2_max_concurrent_streams.is_some() {
-        problems.not_enforced_yet(object, "spec.http2MaxConcurrentStreams", "HTTP/2");
-    }
+    let http2_streams_max = listener.http2_max_concurrent_streams.filter(|&streams| {
+        let path = "spec.http2MaxConcurrentStreams";
+        problems.not_enforced_yet(object, path, "HTTP/2");
+        // Envoy's own bounds.
+        let max = u32::MAX >> 1;
+        let sane = (1..=max).contains(&streams);
+        if !sane {
+            problems.out_of_bounds(object, path, i64::from(streams), 1, i64::from(max));
+        }
+        sane
+    });
     let stats_prefix = match listener.stats_prefix.as_deref().filter(|p| !p.is_empty()) {
         Some(prefix) => prefix.into(),
         None => stats_prefix(&stack, listener.port),
@@ -134,6 +145,7 @@ pub(crate) fn resolve(
             crd::listener::SecurityModel::Xfp => SecurityModel::Xfp,
         },
         l7_depth,
+        http2_streams_max,
         binding: Some(binding),
     })
 }

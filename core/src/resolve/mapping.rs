@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::crd;
 use crate::ir::{
-    AuthorityMatch, EmissaryRank, FieldMatch, Forward, Keepalive, Matcher, PathMatch, Transport,
-    ValueMatch,
+    AuthorityMatch, EmissaryRank, FieldMatch, Forward, Keepalive, Matcher, PathMatch,
+    UpstreamProtocol, ValueMatch,
 };
 use crate::limits;
 use crate::name::Ref;
@@ -145,8 +145,7 @@ pub(crate) struct Upstream {
     /// Namespace for short names.
     pub(crate) namespace: Arc<str>,
     pub(crate) lookup: Lookup,
-    /// What carries requests; TLS without its configuration, which `tls` leads to.
-    pub(crate) transport: Transport,
+    pub(crate) protocol: UpstreamProtocol,
     pub(crate) tls: Option<Origination>,
     pub(crate) balancer: Balancer,
     pub(crate) connect_timeout: Option<Duration>,
@@ -642,17 +641,17 @@ impl Context<'_> {
         let (mapping, defaults) = (self.mapping, &self.facts.defaults);
         let tls = self.tls(&service);
         let originates = tls.is_some();
+        let protocol = match mapping.grpc {
+            Some(true) => UpstreamProtocol::Http2,
+            Some(false) | None => UpstreamProtocol::Http1,
+        };
         let origination = tls.as_ref().map(|tls| Origination {
             context: tls.clone(),
             sni: mapping.host_rewrite.as_deref().and_then(server_name),
+            protocol,
         });
         let tls = tls.map(|context| context.map(|(_, name)| name));
         let tls = tls.as_ref().map(|name| name.as_deref().unwrap_or_default());
-        let transport = match (originates, mapping.grpc.unwrap_or(false)) {
-            (true, _) => Transport::Tls(None),
-            (false, true) => Transport::Http2,
-            (false, false) => Transport::Cleartext,
-        };
         let connect_timeout = match mapping.connect_timeout_ms {
             Some(0) => {
                 self.problems.zero_connect_timeout(self.object);
@@ -681,7 +680,7 @@ impl Context<'_> {
                 &self.object.namespace
             }),
             lookup,
-            transport,
+            protocol,
             tls: origination,
             balancer,
             connect_timeout,
@@ -765,7 +764,7 @@ impl Context<'_> {
             let text = |v: Option<u32>| v.map_or_else(String::new, |v| v.to_string());
             more.push(format!("ka{}-{}-{}", text(probes), text(idle_s), text(interval_s)));
         }
-        if upstream.transport == Transport::Http2 {
+        if upstream.protocol == UpstreamProtocol::Http2 {
             more.push("grpc".to_owned());
         }
         if (upstream.ipv4, upstream.ipv6) != (true, false) {

@@ -318,8 +318,9 @@ fn cluster(
         host: Arc::clone(&upstream.host),
         transport: match client {
             Some(client) => ir::Transport::Tls(client.clone().ok()),
-            None => upstream.transport.clone(),
+            None => ir::Transport::Cleartext,
         },
+        protocol: upstream.protocol,
         balancer: upstream.balancer,
         connect_timeout: upstream.connect_timeout,
         idle_timeout: upstream.idle_timeout,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Ambassador Module → settings of the data plane, defaults of Mappings, probes, IP rules.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crd::module::{Config, IpMatch, LogFormat, LogType, Probe, Underscores};
+use crate::crd::module::{self, Config, IpMatch, LogFormat, LogType, Probe, Underscores};
 use crate::crd::{Module, Object, Spec};
-use crate::ir::settings::AccessLog;
+use crate::ir::settings::{AccessLog, GrpcMethods, GrpcStats};
 use crate::ir::{self, Settings};
 use crate::name::Ref;
 use crate::policy::client_certificate::{Details, Forwarding};
@@ -151,7 +152,27 @@ fn settings(object: &Ref, config: &Config, problems: &mut Problems) -> Settings 
     if let Some(log) = access_log(object, config, problems) {
         settings.access_log = log;
     }
+    // Emissary: the key enables, whatever its value.
+    settings.grpc_web = config.enable_grpc_web.is_some();
+    settings.grpc_http1_bridge = config.enable_grpc_http11_bridge.is_some();
+    settings.grpc_stats = config.grpc_stats.as_ref().map(grpc_stats);
     settings
+}
+
+fn grpc_stats(written: &module::GrpcStats) -> GrpcStats {
+    let methods = if written.all_methods.unwrap_or(false) {
+        GrpcMethods::All
+    } else {
+        let mut services: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new();
+        for service in &written.services {
+            let methods = services.entry(service.name.as_str().into()).or_default();
+            methods.extend(service.method_names.iter().map(|name| name.as_str().into()));
+            methods.sort_unstable();
+            methods.dedup();
+        }
+        GrpcMethods::Listed(services)
+    };
+    GrpcStats { methods, upstream: written.upstream_stats.unwrap_or(false) }
 }
 
 /// `None` where the default stays.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::crd::tls_context::TlsVersion;
 use crate::crd::{self, Meta, Spec};
+use crate::ir::UpstreamProtocol;
 use crate::name::{Kind, Ref};
 use crate::problem::Problems;
 use crate::snapshot::Snapshot;
@@ -22,8 +23,11 @@ use super::host::Host;
 use super::hostglob;
 use super::secret::{self, Keys, Reference};
 
-/// Protocols of ALPN that cannot be served over HTTP yet.
-const NOT_SERVED: &str = "h2";
+/// HTTP/2 in ALPN (RFC 9113 §3.2).
+const HTTP2: &str = "h2";
+/// Whether listeners serve HTTP/2. Where they do not, it is not offered to HTTP clients, and those
+/// who ask for it are told.
+const HTTP2_SERVED: bool = false;
 
 /// A part of a context.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +138,21 @@ pub(crate) struct Origination {
     pub(crate) context: Option<(Arc<str>, Arc<str>)>,
     /// Server name to send where the context says none. Emissary: `host_rewrite`.
     pub(crate) sni: Option<Box<str>>,
+    /// What is spoken inside.
+    pub(crate) protocol: UpstreamProtocol,
+}
+
+impl Origination {
+    /// What is offered, of what the context says: HTTP/2 alone or anything else, for nothing but
+    /// the cluster's own protocol can follow.
+    fn alpn(&self, written: &[Box<str>]) -> Vec<Box<str>> {
+        match self.protocol {
+            UpstreamProtocol::Http1 => {
+                written.iter().filter(|name| &***name != HTTP2).cloned().collect()
+            }
+            UpstreamProtocol::Http2 => vec![HTTP2.into()],
+        }
+    }
 }
 
 impl Context {
@@ -170,7 +189,7 @@ impl Context {
             clients: self.clients()?,
         };
         let tcp = shared.server(&spec).map_err(|_| Unusable)?;
-        spec.alpn.retain(|protocol| &**protocol != NOT_SERVED);
+        spec.alpn.retain(|protocol| HTTP2_SERVED || &**protocol != HTTP2);
         let http = if spec.alpn.len() == self.alpn.len() {
             Arc::clone(&tcp)
         } else {
@@ -190,17 +209,20 @@ impl Context {
         ForHost { tls, fails_closed: self.clients().is_err(), is_refused: false }
     }
 
-    fn originate(&self, sni: Option<&str>, shared: &mut Shared) -> Result<Arc<Client>, Unusable> {
+    fn originate(
+        &self,
+        origination: &Origination,
+        shared: &mut Shared,
+    ) -> Result<Arc<Client>, Unusable> {
         let authorities = self.authorities.get()?.cloned();
         let spec = ClientSpec {
             identity: self.identity.get()?.cloned(),
             // Whoever names a server name says who is expected.
             checks_name: self.sni.is_some() && authorities.is_some(),
-            sni: self.sni.clone().or_else(|| sni.map(Into::into)),
+            sni: self.sni.clone().or_else(|| origination.sni.clone()),
             revocations: authorities.as_ref().and_then(|a| a.revocations.clone()),
             authorities: authorities.map(|a| a.pem),
-            // HTTP/1 is what is spoken.
-            alpn: self.alpn.iter().filter(|name| &***name != NOT_SERVED).cloned().collect(),
+            alpn: origination.alpn(&self.alpn),
             parameters: self.parameters.get()?.cloned().unwrap_or_default(),
         };
         shared.client(&spec).map_err(|_| Unusable)
@@ -250,14 +272,15 @@ impl Contexts {
         origination: &Origination,
         shared: &mut Shared,
     ) -> Result<Arc<Client>, Unusable> {
-        let sni = origination.sni.as_deref();
         match &origination.context {
             Some((namespace, name)) => {
                 let context = self.0.get(name).and_then(|contexts| contexts.get(namespace));
-                context.ok_or(Unusable)?.originate(sni, shared)
+                context.ok_or(Unusable)?.originate(origination, shared)
             }
             None => {
-                let spec = ClientSpec { sni: sni.map(Into::into), ..ClientSpec::default() };
+                let sni = origination.sni.clone();
+                let alpn = origination.alpn(&[]);
+                let spec = ClientSpec { sni, alpn, ..ClientSpec::default() };
                 shared.client(&spec).map_err(|_| Unusable)
             }
         }
@@ -765,7 +788,7 @@ impl<'a> Reader<'a, '_> {
             self.problems.bad_tls_value(self.object, &at, &error);
             return Vec::new();
         }
-        if protocols.iter().any(|protocol| &**protocol == NOT_SERVED) {
+        if !HTTP2_SERVED && protocols.iter().any(|protocol| &**protocol == HTTP2) {
             self.problems.http2_not_offered(self.object, &at);
         }
         protocols

@@ -173,6 +173,7 @@ impl Compiler<'_> {
             tcp: listener.tcp.as_deref().map(|tcp| self.tcp(tcp)).transpose()?,
             security: listener.security,
             l7_depth: listener.l7_depth,
+            http2_streams_max: listener.http2_streams_max,
             guards: guards.to_vec(),
             hosts,
         })

@@ -87,6 +87,8 @@ pub struct Listener {
     pub tcp: Option<Arc<TcpRoute>>,
     pub security: ir::SecurityModel,
     pub l7_depth: u32,
+    /// Streams that a client's HTTP/2 connection may have open at a time, where it is written.
+    pub http2_streams_max: Option<u32>,
     pub guards: Vec<ir::Guard>,
     pub hosts: Hosts,
 }

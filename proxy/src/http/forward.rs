@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use ringway_core::ir::Transport;
+use ringway_core::ir::{Transport, UpstreamProtocol};
 use ringway_core::limits::CONNECT_ATTEMPTS_MAX;
 use ringway_core::observe::metric::{ClusterCell, ListenerCell};
 use ringway_core::policy::balance::{Affinity, Caller, HashKey};
@@ -48,7 +48,8 @@ pub(crate) async fn forward<'a>(
     let cluster = &*action.cluster;
     record.cluster = Some(cluster.slot);
     let edits = Some(&route.response_headers);
-    if matches!(cluster.spec.transport, Transport::Tls(None) | Transport::Http2) {
+    let not_served = cluster.spec.protocol == UpstreamProtocol::Http2;
+    if not_served || cluster.spec.transport == Transport::Tls(None) {
         record.transport_failure = "this transport is not served yet";
         return Answer::Ours(unavailable(NoUpstream::Refused), edits);
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use ringway_core::ir::Transport;
+use ringway_core::ir::UpstreamProtocol;
 use ringway_core::limits::{
     BUFFER_BYTES, INTERIM_RESPONSES_MAX, SHADOW_ANSWER_BYTES_MAX, SHADOW_BYTES_MAX,
     SHADOWS_BYTES_MAX, SHADOWS_MAX, STREAM_IDLE_TIMEOUT,
@@ -88,7 +88,7 @@ pub(super) fn tee(
     // Copies are the first thing that a crowded worker does without.
     if copies.active.get() >= SHADOWS_MAX
         || worker.pressure.get() != Pressure::None
-        || shadow.cluster.spec.transport == Transport::Http2
+        || shadow.cluster.spec.protocol == UpstreamProtocol::Http2
     {
         worker.slab.cluster_add(shadow.cluster.slot, ClusterCell::ShadowDropped, 1);
         return None;

@@ -169,6 +169,7 @@ fn table(generation: u64, ports: &[u16], clusters: &[(Arc<str>, EndpointSource)]
         chains: Default::default(),
         security: ir::SecurityModel::Xfp,
         l7_depth: 0,
+        http2_streams_max: None,
         tcp: None,
         guards: Vec::new(),
     };
@@ -179,6 +180,7 @@ fn table(generation: u64, ports: &[u16], clusters: &[(Arc<str>, EndpointSource)]
             source: source.clone(),
             host: Arc::clone(name),
             transport: ir::Transport::Cleartext,
+            protocol: Default::default(),
             balancer: Default::default(),
             connect_timeout: None,
             idle_timeout: None,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::super::tests::{LISTENER, mapping, only, resolved};
-use crate::ir::{self, AuthorityMatch, PathMatch, Transport, ValueMatch};
+use crate::ir::{self, AuthorityMatch, PathMatch, Transport, UpstreamProtocol, ValueMatch};
 use crate::policy::redirect::{RedirectPath, Scheme};
 use crate::policy::rewrite::{HostRewrite, PathRewrite};
 use crate::problem::{Problems, Severity};
@@ -296,7 +296,13 @@ fn clusters() {
     );
     let tls = cluster("prefix: /, service: 'https://q'");
     assert!(matches!(tls.transport, Transport::Tls(Some(_))));
+    assert_eq!((plain.protocol, tls.protocol), (UpstreamProtocol::Http1, UpstreamProtocol::Http1));
     assert!(matches!(tls.source, ir::EndpointSource::Dns { port: 443, .. }));
+    let grpc = cluster("prefix: /, service: 'https://q', grpc: true");
+    assert_eq!(&*grpc.name, "cluster_https___q_otls_default_grpc");
+    assert_eq!(grpc.protocol, UpstreamProtocol::Http2);
+    let Transport::Tls(Some(client)) = &grpc.transport else { unreachable!() };
+    assert_eq!(client.spec.alpn, ["h2".into()]);
     assert_eq!(cluster("prefix: /, service: q, stats_name: mine").stats_name.as_ref(), "mine");
     let keepalive = cluster("prefix: /, service: q, keepalive: {idle_time: 9}").keepalive.unwrap();
     assert_eq!(keepalive.idle_s, Some(9));
