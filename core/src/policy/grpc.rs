@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::wire::h1::encode;
 use crate::wire::{HeadView, Known};
 
 /// The media type of gRPC's messages.
@@ -143,6 +144,46 @@ pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
         b'u' => Some(Duration::from_micros(n)),
         b'n' => Some(Duration::from_nanos(n)),
         _ => None,
+    }
+}
+
+/// What trailers, or the head of an answer without a body, say of a call's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome<'a> {
+    /// `grpc-status`, as written.
+    pub status: Option<&'a [u8]>,
+    /// `grpc-message`, as written.
+    pub message: Option<&'a [u8]>,
+}
+
+impl<'a> Outcome<'a> {
+    /// Of fields; of several with one name the first counts.
+    pub fn of(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let mut outcome = Self::default();
+        for (name, value) in fields {
+            if name.eq_ignore_ascii_case(b"grpc-status") {
+                outcome.status.get_or_insert(value);
+            } else if name.eq_ignore_ascii_case(b"grpc-message") {
+                outcome.message.get_or_insert(value);
+            }
+        }
+        outcome
+    }
+
+    /// The status that a client by HTTP/1.1, which reads no trailers, is answered with where the
+    /// upstream answered with `status`: 503 where the call failed. Envoy's `grpc_http1_bridge`.
+    pub fn bridged(&self, status: u16) -> u16 {
+        let failed = |value| Status::parse(value) != Some(Status::Ok);
+        if self.status.is_some_and(failed) { 503 } else { status }
+    }
+
+    /// Appends both as field lines, for the head of the answer whose trailers they were.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in [(&b"grpc-status"[..], self.status), (b"grpc-message", self.message)] {
+            if let Some(value) = value {
+                encode::field(out, name, value);
+            }
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! case that they came with, and edits are applied while the outgoing head is written.
 
 pub mod authority;
+pub mod grpc;
+pub mod grpc_web;
 pub mod h1;
 pub mod h2;
 pub mod proxy_protocol;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Status, decode_message, encode_message, is_grpc, method, parse_timeout, speaks};
+use super::{
+    Outcome, Status, decode_message, encode_message, is_grpc, method, parse_timeout, speaks,
+};
 use crate::policy::sample::Sample;
+use crate::wire::h2::message::fields;
 
 #[test]
 fn who_speaks_grpc() {
@@ -121,6 +124,22 @@ fn timeouts() {
     ] {
         assert_eq!(parse_timeout(bad.as_bytes()), None, "{bad}");
     }
+}
+
+#[test]
+fn outcomes() {
+    let of = |lines: &'static str| Outcome::of(fields(lines.as_bytes()));
+    let ok = of("x: y\r\ngrpc-status: 0\r\n");
+    assert_eq!(ok, Outcome { status: Some(b"0"), message: None });
+    assert_eq!((ok.bridged(200), ok.bridged(404)), (200, 404));
+    let failed = of("Grpc-Message: a%20b\r\nGrpc-Status: 5\r\ngrpc-status: 0\r\n");
+    assert_eq!(failed, Outcome { status: Some(b"5"), message: Some(b"a%20b") });
+    assert_eq!(failed.bridged(200), 503);
+    assert_eq!(of("grpc-status: x\r\n").bridged(200), 503);
+    assert_eq!(of("").bridged(200), 200);
+    let mut out = Vec::new();
+    failed.write(&mut out);
+    assert_eq!(out, b"grpc-status: 5\r\ngrpc-message: a%20b\r\n");
 }
 
 #[test]
