@@ -3,13 +3,17 @@
 //! code runs under libFuzzer (`fuzz/run TARGET SECONDS`) and, over its committed corpus and
 //! seeded mutations of it, in every `cargo test`.
 
+mod grpc_web;
 mod h1;
+mod h2;
 mod manifests;
 mod proxy_protocol;
 mod route;
 mod segments;
 
+pub use grpc_web::grpc_web;
 pub use h1::{chunked_body, connection, request_head, response_head};
+pub use h2::{h2_frames, h2_message};
 pub use manifests::manifests;
 pub use proxy_protocol::proxy_protocol;
 pub use route::route_vs_oracle;
@@ -28,6 +32,9 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "chunked_body", run: chunked_body, mutations: 50_000 },
     Target { name: "connection", run: connection, mutations: 50_000 },
+    Target { name: "grpc_web", run: grpc_web, mutations: 20_000 },
+    Target { name: "h2_frames", run: h2_frames, mutations: 5_000 },
+    Target { name: "h2_message", run: h2_message, mutations: 50_000 },
     Target { name: "manifests", run: manifests, mutations: 2_000 },
     Target { name: "proxy_protocol", run: proxy_protocol, mutations: 20_000 },
     Target { name: "request_head", run: request_head, mutations: 50_000 },

@@ -232,7 +232,7 @@ struct Frame {
     kind: u8,
     flags: u8,
     len: u32,
-    /// Its payload's first bytes, where [`Walker::wanted`] asks for them.
+    /// Its payload's first bytes, where [`Walker::wanted`] asks for them; then zeros.
     start: [u8; frame::LOOK_BYTES],
 }
 
@@ -298,7 +298,7 @@ impl Walker {
         let frame =
             Frame { kind, flags, len: u32::from_be_bytes([0, a, b, c]), start: [d, e, f, g] };
         self.skip = frame.len - (u32::from(self.seen_len) - frame::HEADER_BYTES as u32);
-        self.seen_len = 0;
+        (self.seen, self.seen_len) = ([0; _], 0);
         Some(frame)
     }
 

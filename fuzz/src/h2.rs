@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+//! HTTP/2 beside its frames' contents: messages against the codec of HTTP/1.1, which must read
+//! what is made of them as one message and the same; floods against counting them one by one.
+
+use ringway_core::limits;
+use ringway_core::wire::h1::body::{Decoder, Step};
+use ringway_core::wire::h1::parse::{self, Limits, Parsed};
+use ringway_core::wire::h2::message::{self, Malformed, Pseudo};
+use ringway_core::wire::h2::meter::{Flood, FrameMeter, Kind, Role};
+use ringway_core::wire::{Framing, Head, HeadView, Version};
+
+use crate::segments::{Cuts, Random};
+
+type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+/// Between fields, and between a name and its value: no field may have either in it.
+const RECORD: u8 = 0x1e;
+const UNIT: u8 = 0x1f;
+
+/// Whole fields, for inputs that are choices among them.
+const FIELDS: &[(&[u8], &[u8])] = &[
+    (b"host", b"a"),
+    (b"host", b"A:443"),
+    (b"host", b"b"),
+    (b"cookie", b"a=b"),
+    (b"cookie", b"c=d; e"),
+    (b"te", b"trailers"),
+    (b"te", b"gzip"),
+    (b"connection", b"close"),
+    (b"upgrade", b"x"),
+    (b"transfer-encoding", b"chunked"),
+    (b"content-length", b"5"),
+    (b"x-a", b""),
+    (b"x-a", b"b\tc"),
+    (b"x-a", b"b\r\nhost: c"),
+    (b"x-a", b" b"),
+    (b"X-A", b"b"),
+    (b"x a", b"b"),
+    (b"x-envoy-a", b"b"),
+    (b"sec-websocket-key", b"k"),
+    (b"grpc-status", b"0"),
+    (b":path", b"/"),
+    (b"", b"b"),
+];
+const PSEUDO: &[Pseudo<'static>] = &[
+    pseudo(b"GET", Some(b"https"), Some(b"a"), Some(b"/"), None),
+    pseudo(b"POST", Some(b"http"), None, Some(b"/a?b"), None),
+    pseudo(b"OPTIONS", Some(b"http"), Some(b"a"), Some(b"*"), None),
+    pseudo(b"CONNECT", None, Some(b"a:1"), None, None),
+    pseudo(b"CONNECT", Some(b"https"), Some(b"a"), Some(b"/"), Some(b"websocket")),
+    pseudo(b"GET", Some(b"https"), Some(b"a"), Some(b"/"), Some(b"websocket")),
+];
+
+const fn pseudo<'a>(
+    method: &'a [u8],
+    scheme: Option<&'a [u8]>,
+    authority: Option<&'a [u8]>,
+    path: Option<&'a [u8]>,
+    protocol: Option<&'a [u8]>,
+) -> Pseudo<'a> {
+    Pseudo { method, scheme, authority, path, protocol }
+}
+
+/// Pseudo-header fields and fields: those written in the bytes, or after a byte that is no method,
+/// those that they choose.
+fn composed(data: &[u8]) -> (Pseudo<'_>, Pairs<'_>) {
+    if let [1, first, choices @ ..] = data {
+        let fields = choices.iter().map(|&choice| FIELDS[usize::from(choice) % FIELDS.len()]);
+        return (PSEUDO[usize::from(*first) % PSEUDO.len()], fields.collect());
+    }
+    let mut records = data.split(|&b| b == RECORD);
+    let mut parts = records.next().unwrap_or_default().split(|&b| b == UNIT);
+    let mut part = || parts.next().unwrap_or_default();
+    let method = part();
+    let [scheme, authority, path, protocol] =
+        std::array::from_fn(|_| Some(part()).filter(|part| !part.is_empty()));
+    let fields = records.map(|record| {
+        let mut parts = record.splitn(2, |&b| b == UNIT);
+        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+    });
+    (Pseudo { method, scheme, authority, path, protocol }, fields.collect())
+}
+
+/// Pseudo-header fields and fields as a request, a response and trailers.
+pub fn h2_message(data: &[u8]) {
+    let (pseudo, fields) = composed(data);
+    request(pseudo, &fields);
+    response(&fields);
+    trailers(&fields);
+}
+
+fn request(pseudo: Pseudo<'_>, fields: &Pairs<'_>) {
+    let limits = Limits::default();
+    let (mut block, mut head) = (Vec::new(), Head::default());
+    let fields_of = || fields.iter().copied();
+    let made = message::request(&mut block, &mut head, &limits, pseudo, b"key", fields_of());
+    let clean = fields.iter().all(|(name, value)| is_clean(name, value));
+    let Ok(()) = made else { return };
+    assert!(clean, "{:?}", String::from_utf8_lossy(&block));
+    same(&block, &head, parse::request);
+    let view = HeadView::new(&head, &block);
+    let upgrades = pseudo.protocol.is_some();
+    assert_eq!(view.method(), if upgrades { b"GET" } else { pseudo.method });
+    assert_eq!(Some(view.target()), pseudo.path.or(pseudo.authority));
+    assert_eq!(view.values("upgrade").next(), pseudo.protocol);
+    assert!(view.values("host").count() <= 1 && view.values("cookie").count() <= 1);
+    let cookies = |pairs: Pairs<'_>| {
+        let values = pairs.into_iter().filter(|(name, _)| *name == b"cookie").map(|(_, v)| v);
+        values.collect::<Vec<_>>().join(&b"; "[..])
+    };
+    let host = view.values("host").next();
+    assert_eq!(cookies(fields_of().collect()), view.values("cookie").next().unwrap_or_default());
+    if upgrades {
+        return;
+    }
+    // What is sent onward by HTTP/2 is received as the same.
+    let onward: Pairs<'_> = message::lines(&block).collect();
+    assert_eq!(onward.len() + view.values("host").count(), head.fields.len());
+    let (mut again, mut head) = (Vec::new(), Head::default());
+    let pseudo = Pseudo { authority: pseudo.authority.or(host), ..pseudo };
+    let fields = onward.iter().copied();
+    let made = message::request(&mut again, &mut head, &limits, pseudo, b"key", fields);
+    assert_eq!(made, Ok(()));
+    let sorted = |block: &[u8]| {
+        let mut lines: Vec<Vec<u8>> = block.split(|&b| b == b'\n').map(<[u8]>::to_vec).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&again), sorted(&block));
+}
+
+fn response(fields: &Pairs<'_>) {
+    let (mut block, mut head) = (Vec::new(), Head::default());
+    let limits = Limits::default();
+    let made = message::response(&mut block, &mut head, &limits, 200, fields.iter().copied());
+    let clean = fields.iter().all(|(name, value)| is_clean(name, value));
+    if made.is_ok() {
+        same(&block, &head, parse::response);
+        let view = HeadView::new(&head, &block);
+        let seen: Pairs<'_> = view.fields().map(|(_, name, value)| (name, value)).collect();
+        assert_eq!(&seen, fields);
+    }
+    let within = fields.len() <= limits::HEAD_FIELDS_MAX && block.len() <= limits::HEAD_BYTES_MAX;
+    assert!(made.is_ok() == clean || (clean && !within) || made == Err(Malformed::HeadTooLarge));
+}
+
+/// As trailers of HTTP/1.1 the same would pass.
+fn trailers(fields: &Pairs<'_>) {
+    let mut out = Vec::new();
+    let Ok(()) = message::trailers(&mut out, fields.iter().copied()) else { return };
+    let mut section = b"0\r\n".to_vec();
+    for &(name, value) in fields {
+        section.extend([name, &b": "[..], value, b"\r\n"].concat());
+    }
+    section.extend(b"\r\n");
+    let mut decoder = Decoder::new(Framing::Chunked);
+    assert_eq!(decoder.step(&section), Ok(Step::End { skip: section.len() }));
+    assert_eq!(decoder.trailers(), out);
+}
+
+/// RFC 9113 §8.2 in plain words.
+fn is_clean(name: &[u8], value: &[u8]) -> bool {
+    let symbols = b"!#$%&'*+-.^_`|~";
+    let token = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || symbols.contains(b);
+    let text = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
+    let specific: [&[u8]; 5] =
+        [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
+    !name.is_empty()
+        && name.iter().all(token)
+        && value.iter().all(text)
+        && !value.starts_with(b" ")
+        && !value.starts_with(b"\t")
+        && !value.ends_with(b" ")
+        && !value.ends_with(b"\t")
+        && !specific.contains(&name)
+        && (name != b"te" || value.eq_ignore_ascii_case(b"trailers"))
+}
+
+type Parser = fn(&[u8], &mut Head, &Limits, &mut usize) -> Result<Parsed, parse::ParseError>;
+
+fn same(block: &[u8], head: &Head, parser: Parser) {
+    let mut parsed = Head::default();
+    assert_eq!(parser(block, &mut parsed, &Limits::default(), &mut 0), Ok(Parsed::Complete));
+    parsed.version = Version::Http2;
+    assert_eq!(&parsed, head);
+    assert_eq!(head.len, block.len());
+}
+
+/// Bytes of a connection, from or to a client or a server: as they are, or after a one, four each
+/// for a frame's type, flags, length and how often it comes.
+pub fn h2_frames(data: &[u8]) {
+    let [choice, data @ ..] = data else { return };
+    let (role, sent) = match choice & 3 {
+        0 => (Role::Server, false),
+        1 => (Role::Server, true),
+        2 => (Role::Client, false),
+        _ => (Role::Client, true),
+    };
+    let mut stream = Vec::new();
+    if choice & 4 == 0 {
+        stream.extend_from_slice(data);
+    } else {
+        if (role == Role::Client) == sent {
+            stream.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        }
+        for &[kind, flags, len, times] in data.as_chunks::<4>().0 {
+            let len = len % 32;
+            let mut frame = vec![0, 0, len, kind % 12, flags, 0, 0, 0, 1];
+            frame.extend(std::iter::repeat_n(flags >> 4, usize::from(len)));
+            stream.extend(frame.repeat(usize::from(times)));
+        }
+    }
+    let expected = counted(&stream, role, sent);
+    let cuts = [Cuts::Whole, Cuts::Bytes, Cuts::Random(Random::of(data))];
+    for mut cuts in cuts {
+        let mut meter = FrameMeter::new(role, 0);
+        let (mut rest, mut said) = (&stream[..], Ok(()));
+        while !rest.is_empty() && said.is_ok() {
+            let (piece, after) = rest.split_at(cuts.next(rest.len()));
+            said = if sent { meter.sent(piece, 0) } else { meter.received(piece, 0) };
+            rest = after;
+        }
+        assert_eq!(said, expected);
+        assert!(meter.frames() <= stream.len() as u64 / 9);
+    }
+}
+
+/// The same one frame after the other.
+fn counted(stream: &[u8], role: Role, sent: bool) -> Result<(), Flood> {
+    let allowance = |kind| match kind {
+        Kind::Continuation => limits::H2_CONTINUATIONS,
+        Kind::EmptyData => limits::H2_EMPTY_DATA,
+        Kind::Other => limits::H2_OTHER_FRAMES,
+        Kind::Ping => limits::H2_PINGS,
+        Kind::Priority => limits::H2_PRIORITIES,
+        Kind::Reset => limits::H2_RESETS,
+        Kind::Settings => limits::H2_SETTINGS,
+        Kind::WindowUpdate => limits::H2_WINDOW_UPDATES,
+    };
+    let mut left = Kind::ALL.map(|kind| allowance(kind).burst);
+    let from_client = (role == Role::Client) == sent;
+    let mut rest = if from_client { stream.get(24..).unwrap_or_default() } else { stream };
+    while let [a, b, c, kind, flags, _, _, _, _, after @ ..] = rest {
+        let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let payload = &after[..after.len().min(len)];
+        let looked_at = match kind {
+            0 if flags & 8 != 0 => len.min(1),
+            3 => len.min(4),
+            _ => 0,
+        };
+        if payload.len() < looked_at {
+            break;
+        }
+        rest = &after[payload.len()..];
+        let padding =
+            if flags & 8 != 0 { 1 + payload.first().map_or(0, |&n| usize::from(n)) } else { 0 };
+        let content = *kind == 0 && len > padding;
+        let useful = *kind == 1 || content;
+        let ended = matches!(kind, 0 | 1) && flags & 1 != 0;
+        for kind in Kind::ALL {
+            let earns = if kind == Kind::Reset { ended && !from_client } else { useful };
+            if earns {
+                let left = &mut left[kind as usize];
+                *left = (*left + allowance(kind).earned).min(limits::H2_EARNED_MAX);
+            }
+        }
+        let cost = match kind {
+            0 if content || ended => None,
+            0 => Some(Kind::EmptyData),
+            1 => None,
+            2 => Some(Kind::Priority),
+            3 => Some(Kind::Reset),
+            4 => Some(Kind::Settings),
+            6 => Some(Kind::Ping),
+            8 => Some(Kind::WindowUpdate),
+            9 => Some(Kind::Continuation),
+            _ => Some(Kind::Other),
+        };
+        let cost = match cost {
+            // Of ours, resets alone count, and of these the ones with which the peer is told off.
+            Some(Kind::Reset) if sent => {
+                let code: [u8; 4] =
+                    std::array::from_fn(|at| payload.get(at).copied().unwrap_or_default());
+                (!matches!(u32::from_be_bytes(code), 0 | 2 | 8)).then_some(Kind::Reset)
+            }
+            _ if sent => None,
+            cost => cost,
+        };
+        if let Some(kind) = cost {
+            let left = &mut left[kind as usize];
+            *left = left.checked_sub(1).ok_or(Flood(kind))?;
+        }
+    }
+    Ok(())
+}
