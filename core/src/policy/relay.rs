@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::balance::{CookieValue, HashCookie};
 use super::format::Facts;
+use super::grpc::Outcome;
 use super::headers::HeaderEdits;
 use crate::wire::h1::encode;
 use crate::wire::h1::framing::Hop;
@@ -44,6 +45,8 @@ pub struct RequestHead<'a> {
     pub client_cert: &'a [u8],
     /// The protocol that the client asks for and may have.
     pub upgrade: Option<&'a [u8]>,
+    /// Of a request by gRPC-Web, as gRPC: goes instead of what the client sent.
+    pub grpc_type: Option<&'a [u8]>,
 }
 
 /// Copies the field lines for which `passes` holds, in order.
@@ -126,6 +129,7 @@ pub fn request_head<'f>(
             | Known::XEnvoyExpectedRqTimeoutMs
             | Known::XEnvoyInternal
             | Known::XEnvoyExternalAddress => true,
+            Known::ContentType => head.grpc_type.is_some(),
             Known::XForwardedClientCert => !head.keeps_client_cert || !head.client_cert.is_empty(),
             Known::XEnvoyUpstreamServiceTime | Known::XEnvoyOther => !head.internal,
             _ => false,
@@ -142,6 +146,13 @@ pub fn request_head<'f>(
     }
     if !head.client_cert.is_empty() && !edits.drops(CLIENT_CERT) {
         client_cert_field(out, head);
+    }
+    if let Some(grpc_type) = head.grpc_type {
+        encode::field(out, b"content-type", grpc_type);
+        // Browsers decompress no messages.
+        if view.first("grpc-accept-encoding").is_none() {
+            out.extend_from_slice(b"grpc-accept-encoding: identity\r\n");
+        }
     }
     let mut ours = |name: &[u8], value: &[u8]| {
         if !edits.drops(name) {
@@ -239,6 +250,10 @@ pub struct ResponseHead<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// The cookie that keeps the client at its endpoint, where it is given one.
     pub set_cookie: Option<(&'a HashCookie, &'a CookieValue)>,
+    /// gRPC's answer to a request by gRPC-Web: goes instead of what the upstream sent.
+    pub web_type: Option<&'a [u8]>,
+    /// What the answer's trailers said of a gRPC call, for a client that reads none.
+    pub outcome: Option<&'a Outcome<'a>>,
 }
 
 /// Writes a whole response head, its empty line included.
@@ -249,7 +264,13 @@ pub fn response_head<'f>(
     facts: impl FnOnce() -> Facts<'f>,
 ) {
     let view = head.view;
-    encode::status_line(out, view.head.status, view.target());
+    let status = view.head.status;
+    match head.outcome.map(|outcome| outcome.bridged(status)) {
+        Some(other) if other != status => {
+            encode::status_line(out, other, encode::reason(other).as_bytes());
+        }
+        _ => encode::status_line(out, status, view.target()),
+    }
     let hop = Hop::of(view);
     let mut dated = false;
     copy_fields(out, view, |known, name| {
@@ -258,6 +279,7 @@ pub fn response_head<'f>(
             | Known::TransferEncoding
             | Known::Server
             | Known::XEnvoyUpstreamServiceTime => true,
+            Known::ContentType => head.web_type.is_some(),
             Known::Date => {
                 dated = true;
                 false
@@ -289,6 +311,12 @@ pub fn response_head<'f>(
         out.extend_from_slice(b"set-cookie: ");
         cookie.write_value(value, out);
         out.extend_from_slice(b"\r\n");
+    }
+    if let Some(web_type) = head.web_type {
+        encode::field(out, b"content-type", web_type);
+    }
+    if let Some(outcome) = head.outcome {
+        outcome.write(out);
     }
     if !edits.add.is_empty() {
         edits.write_added(&facts(), out);

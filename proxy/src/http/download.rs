@@ -376,6 +376,8 @@ impl Download<'_, '_> {
             bodyless_length,
             upgrade: request.upgrade().filter(|_| switches),
             set_cookie: request.set_cookie.as_ref().map(|(cookie, value)| (*cookie, value)),
+            web_type: None,
+            outcome: None,
         };
         relay::response_head(out, &head, &self.route.response_headers, || {
             request.facts(record, Some(view), now)

@@ -254,6 +254,7 @@ pub(super) fn write_head(
         keeps_client_cert: request.settings.client_certificates.keeps(mutual),
         client_cert: told.as_deref().unwrap_or_default(),
         upgrade: request.upgrade(),
+        grpc_type: None,
     };
     // Envoy composes added headers before the rewrite: they say the path that the client asked for.
     relay::request_head(out, &head, &route.request_headers, || Facts {

@@ -33,6 +33,7 @@ fn plain(view: HeadView<'_>) -> RequestHead<'_> {
         keeps_client_cert: false,
         client_cert: b"",
         upgrade: None,
+        grpc_type: None,
     }
 }
 
@@ -129,6 +130,8 @@ fn check_answer(block: &str, set: impl FnOnce(&mut ResponseHead<'_>), expected: 
         bodyless_length: None,
         upgrade: None,
         set_cookie: None,
+        web_type: None,
+        outcome: None,
     };
     set(&mut answer);
     let mut out = Vec::new();
@@ -220,4 +223,48 @@ fn what_is_said_of_client_certificates() {
     );
     check(false, b"Hash=c", "a: 1\r\nx-forwarded-client-cert: Hash=c\r\n");
     check(true, b"Hash=c", "a: 1\r\nx-forwarded-client-cert: Hash=a,Hash=b,Hash=c\r\n");
+}
+
+#[test]
+fn a_browser_s_call_goes_onward_as_grpc() {
+    let web = |fields: &str| {
+        onward(fields, &HeaderEdits::default(), |request| {
+            request.grpc_type = Some(b"application/grpc+proto");
+            request.te_trailers = true;
+        })
+    };
+    let fields = "Content-Type: application/grpc-web+proto\r\nA: 1\r\n";
+    let seen = web(fields);
+    let expected = "A: 1\r\nte: trailers\r\ncontent-type: application/grpc+proto\r\n\
+                    grpc-accept-encoding: identity\r\n";
+    assert_eq!(seen, format!("GET /x HTTP/1.1\r\nhost: a.example\r\n{expected}{OURS}"));
+    let seen = web("Grpc-Accept-Encoding: gzip\r\n");
+    assert_eq!(seen.to_ascii_lowercase().matches("grpc-accept-encoding").count(), 1, "{seen}");
+}
+
+#[test]
+fn answers_of_calls_say_what_their_trailers_said() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nA: 1\r\n\r\n";
+    let ours = "content-length: 5\r\ndate: today\r\nserver: envoy\r\n\
+                x-envoy-upstream-service-time: 7\r\n";
+    let web_type = "content-type: application/grpc-web+proto\r\n";
+    check_answer(
+        answer,
+        |a| a.web_type = Some(b"application/grpc-web+proto"),
+        &format!("HTTP/1.1 200 OK\r\nA: 1\r\n{ours}{web_type}\r\n"),
+    );
+    let fields = "Content-Type: application/grpc\r\nA: 1\r\n";
+    check_answer(
+        answer,
+        |a| a.outcome = Some(&Outcome { status: Some(b"0"), message: None }),
+        &format!("HTTP/1.1 200 OK\r\n{fields}{ours}grpc-status: 0\r\n\r\n"),
+    );
+    check_answer(
+        answer,
+        |a| a.outcome = Some(&Outcome { status: Some(b"5"), message: Some(b"gone") }),
+        &format!(
+            "HTTP/1.1 503 Service Unavailable\r\n{fields}{ours}grpc-status: 5\r\n\
+             grpc-message: gone\r\n\r\n"
+        ),
+    );
 }
