@@ -44,6 +44,23 @@ fn refused(fields: &str, reason: &str) {
 }
 
 #[test]
+fn streams_of_http2() {
+    let streams = |fields: &str| {
+        let fields = format!("port: 1, protocol: HTTP, {fields}{ALL}");
+        let (ir, problems) = resolved(&listener("l", &fields));
+        let said: Vec<_> = problems.iter().map(|p| p.reason).collect();
+        (ir.listeners[0].http2_streams_max, said.join(" "))
+    };
+    assert_eq!(streams("").0, None);
+    let (max, said) = streams("http2MaxConcurrentStreams: 10, ");
+    assert_eq!((max, said.contains("NotEnforcedYet")), (Some(10), true), "{said}");
+    for bad in ["0", "2147483648"] {
+        let (max, said) = streams(&format!("http2MaxConcurrentStreams: {bad}, "));
+        assert_eq!((max, said.contains("BadValue")), (None, true), "{said}");
+    }
+}
+
+#[test]
 fn refusals() {
     refused(&format!("port: 1, {ALL}"), "MissingField");
     refused(&format!("port: 1, protocol: UDP, {ALL}"), "BadStack");

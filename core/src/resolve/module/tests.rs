@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::super::tests::{LISTENER, mapping, only, reasons, resolved};
-use crate::ir::settings::{AccessLog, Underscores};
+use crate::ir::settings::{AccessLog, GrpcMethods, Underscores};
 use crate::ir::{self, Ir};
 use crate::problem::{Problems, Severity};
 
@@ -44,6 +44,32 @@ fn settings() {
     let (ir, problems) = with("max_request_headers_kb: 9000, server_name: \"a\\nb\"", "");
     assert_eq!(ir.settings, ir::Settings::default().into());
     assert_eq!(problems.len(), 2);
+}
+
+#[test]
+fn grpc() {
+    // Emissary: the key enables, whatever its value.
+    let (ir, problems) = with("enable_grpc_web: false, enable_grpc_http11_bridge: false", "");
+    assert!(ir.settings.grpc_web && ir.settings.grpc_http1_bridge);
+    assert_eq!(ir.settings.grpc_stats, None);
+    let said: Vec<_> = problems.iter().map(|p| p.reason).collect();
+    assert_eq!(said, ["NotEnforcedYet", "NotEnforcedYet"]);
+    let stats = |fields: &str| {
+        let (ir, _) = with(&format!("grpc_stats: {{{fields}}}"), "");
+        ir.settings.grpc_stats.clone().unwrap()
+    };
+    let services =
+        "services: [{name: a.B, method_names: [D, C, D]}, {name: e.F, method_names: []}]";
+    let listed = stats(services);
+    assert!(!listed.upstream);
+    for (service, method, counts) in
+        [("a.B", "C", true), ("a.B", "D", true), ("a.B", "E", false), ("e.F", "C", false)]
+    {
+        assert_eq!(listed.methods.contains(service, method), counts, "{service}/{method}");
+    }
+    let all = stats(&format!("{services}, all_methods: true, upstream_stats: true"));
+    assert!(all.upstream && all.methods == GrpcMethods::All && all.methods.contains("x", "y"));
+    assert!(!stats("").methods.contains("a.B", "C"));
 }
 
 #[test]
