@@ -91,6 +91,11 @@ pub const HANDSHAKES_WAITING_MAX: usize = 256;
 pub const HANDSHAKE_TURN: Duration = Duration::from_micros(50);
 /// An HTTP/1 request body must make progress at least this often; beyond: 408.
 pub const BODY_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is read and thrown away after a closing answer, so that the client can read it: closing a
+/// socket with unread bytes resets it.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// For how long that is done.
+pub const LINGER: Duration = Duration::from_millis(1000);
 /// A keep-alive connection without a request is closed after this time.
 pub const KEEP_ALIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Neither side of an exchange moves for this time: it ends. Emissary (Envoy): stream idle timeout.
@@ -104,6 +109,17 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(3000);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_millis(3000);
 /// Emissary: `AMBASSADOR_DRAIN_TIME`.
 pub const DRAIN_TIME: Duration = Duration::from_secs(600);
+
+/// Streams that a client may have open on one HTTP/2 connection: SETTINGS_MAX_CONCURRENT_STREAMS.
+pub const STREAMS_MAX: u32 = 256;
+/// The same of ours towards one connection of an upstream; beyond, another one is made.
+pub const UPSTREAM_STREAMS_MAX: usize = 100;
+/// Bytes that a peer may send on one HTTP/2 stream before they were passed on.
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The same on all streams of a connection together.
+pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of one HTTP/2 stream that wait to be sent.
+pub const STREAM_UNSENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Connections that the kernel holds per listening socket until they are accepted (bounded by
 /// `net.core.somaxconn`).

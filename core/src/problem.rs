@@ -790,11 +790,6 @@ impl Problems {
         self.advise(format!("there are {known}"));
     }
 
-    pub(crate) fn http2_not_offered(&mut self, object: &Ref, path: &str) {
-        let message = "h2 is not offered to HTTP clients: HTTP/2 is accepted, not served yet";
-        self.say(object, path, (Severity::Warning, "NotServedYet"), message.into(), None);
-    }
-
     // Listeners.
 
     pub(crate) fn no_listener(&mut self, namespace: &std::sync::Arc<str>, at_all: bool) {

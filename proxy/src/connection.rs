@@ -16,7 +16,7 @@ use ringway_core::observe::metric::ListenerCell;
 use ringway_core::table::{Listener, TcpRoute};
 use ringway_core::wire::proxy_protocol::{self, Header, Parsed};
 
-use crate::http::h1;
+use crate::http::{h1, h2};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::rt::Part;
@@ -41,6 +41,8 @@ pub(crate) struct Origin {
 /// What a connection turns out to carry.
 enum Payload {
     Http,
+    /// HTTP/2, as TLS has negotiated.
+    Http2,
     Tcp(Arc<TcpRoute>),
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn serve(client: Client) -> Part {
         let (worker, slot) = (client.open.worker.clone(), client.open.listener.slot);
         let refused = match client.open().await {
             Ok((client, Payload::Http)) => return Some(h1::serve(client)),
+            Ok((client, Payload::Http2)) => return Some(h2::serve(client)),
             Ok((client, Payload::Tcp(route))) => return Some(tunnel(client, route)),
             Err(refused) => refused,
         };
@@ -137,6 +140,9 @@ impl Client {
                                 self.origin.tls = Some(handshake);
                                 if let Some(tcp) = tcp {
                                     return Ok((self, Payload::Tcp(tcp)));
+                                }
+                                if self.stream.is_alpn(b"h2") {
+                                    return Ok((self, Payload::Http2));
                                 }
                             }
                         }

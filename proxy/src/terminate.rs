@@ -13,11 +13,10 @@ use ringway_core::name::{Generation, ListenerSlot};
 use ringway_core::observe::metric::{ListenerCell, Slab};
 use ringway_core::policy::client_certificate::{Certificate, Details};
 use ringway_core::policy::format;
-use ringway_core::table::{Listener, TcpRoute, TlsChain};
+use ringway_core::table::{Listener, TcpRoute};
 use ringway_core::tls;
 use rustls::server::ClientHello;
-use rustls::{AlertDescription, Error, HandshakeKind, ProtocolVersion};
-use rustls::{Connection, ServerConfig};
+use rustls::{AlertDescription, Connection, Error, HandshakeKind, ProtocolVersion};
 
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
@@ -323,8 +322,7 @@ async fn handshake(
         wire::alert(stream, AlertDescription::UnrecognisedName);
         return Err(Refusal::UnknownName);
     };
-    let config = configuration(&termination, &chain);
-    let connection = match accepted.into_connection(config) {
+    let connection = match accepted.into_connection(termination.config.clone()) {
         Ok(connection) => Connection::Server(connection),
         Err((error, alert)) => {
             wire::refuse(stream, alert);
@@ -366,22 +364,6 @@ async fn handshake(
 fn server_name(hello: &ClientHello<'_>) -> Option<Box<str>> {
     let name = hello.server_name()?;
     Some(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into())
-}
-
-/// HTTP/2 is not served yet: where a configuration would negotiate it, clients get HTTP/1.1, and
-/// those that speak nothing else an alert (RFC 7301 §3.2). What bytes of a tunnel are is between
-/// client and upstream.
-fn configuration(termination: &tls::Server, chain: &TlsChain) -> Arc<ServerConfig> {
-    let config = &termination.config;
-    if chain.tcp.is_some() || !config.alpn_protocols.iter().any(|name| name == b"h2") {
-        return config.clone();
-    }
-    let mut config = ServerConfig::clone(config);
-    config.alpn_protocols.retain(|name| name != b"h2");
-    if config.alpn_protocols.is_empty() {
-        config.alpn_protocols.push(b"http/1.1".to_vec());
-    }
-    Arc::new(config)
 }
 
 fn count(slab: &Slab, listener: ListenerSlot, connection: &Connection) {

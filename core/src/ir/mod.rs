@@ -403,7 +403,7 @@ pub enum Transport {
 pub enum UpstreamProtocol {
     #[default]
     Http1,
-    /// `grpc: true`, with prior knowledge (RFC 9113 §3.3): not served yet, requests get 503 `UF`.
+    /// `grpc: true`, with prior knowledge (RFC 9113 §3.3).
     Http2,
 }
 

@@ -34,6 +34,8 @@ cells! {
         ConnectionsActive,
         /// A TLS ClientHello on a listener that serves cleartext only.
         ClientHelloClosed,
+        /// HTTP/2 connections that ended because their client sent too much of what brings nothing.
+        Http2Floods,
         /// Connections over TLS whose handshake is complete.
         TlsActive,
         TlsHandshakes,

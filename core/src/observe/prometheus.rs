@@ -248,6 +248,7 @@ fn http(scrape: &Scrape<'_>, page: &mut Page<'_>) {
         ("envoy_http_downstream_cx_protocol_error", COUNTER, "Bad requests", L::BadRequest),
         ("ringway_http_heads_too_large_total", COUNTER, "Heads refused by size", L::HeadTooLarge),
         ("ringway_tls_hellos_closed_total", COUNTER, "TLS where none is", L::ClientHelloClosed),
+        ("ringway_http2_floods_total", COUNTER, "HTTP/2 floods closed", L::Http2Floods),
     ] {
         page.family(name, kind, help);
         for row in &rows {

@@ -294,7 +294,7 @@ impl Chains {
         let chain = |(name, at): (&str, usize)| TlsChain {
             server_name: name.into(),
             object: hosts[at].object.clone(),
-            termination: hosts[at].tls.http().cloned(),
+            termination: hosts[at].tls.termination().cloned(),
             tcp: None,
         };
         Self { chains: winners.into_iter().map(|named| Arc::new(chain(named))).collect(), losers }

@@ -121,7 +121,6 @@ pub(crate) fn resolve(
     };
     let http2_streams_max = listener.http2_max_concurrent_streams.filter(|&streams| {
         let path = "spec.http2MaxConcurrentStreams";
-        problems.not_enforced_yet(object, path, "HTTP/2");
         // Envoy's own bounds.
         let max = u32::MAX >> 1;
         let sane = (1..=max).contains(&streams);

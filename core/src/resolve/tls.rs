@@ -25,10 +25,6 @@ use super::secret::{self, Keys, Reference};
 
 /// HTTP/2 in ALPN (RFC 9113 §3.2).
 const HTTP2: &str = "h2";
-/// Whether listeners serve HTTP/2. Where they do not, it is not offered to HTTP clients, and those
-/// who ask for it are told.
-const HTTP2_SERVED: bool = false;
-
 /// A part of a context.
 #[derive(Clone, Debug, PartialEq)]
 enum Part<T> {
@@ -80,15 +76,6 @@ pub(crate) struct Context {
     sni: Option<Box<str>>,
 }
 
-/// What terminates TLS.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Termination {
-    /// Where HTTP is inside: offers only what is served.
-    pub(crate) http: Arc<Server>,
-    /// Where a TCPMapping takes what is inside.
-    pub(crate) tcp: Arc<Server>,
-}
-
 /// What becomes of TLS for a Host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum HostTls {
@@ -100,11 +87,11 @@ pub(crate) enum HostTls {
         /// Clients were meant to show certificates.
         asks_clients: bool,
     },
-    Terminated(Termination),
+    Terminated(Arc<Server>),
 }
 
 impl HostTls {
-    fn of(termination: Result<Termination, Unusable>, asks_clients: bool) -> Self {
+    fn of(termination: Result<Arc<Server>, Unusable>, asks_clients: bool) -> Self {
         termination.map_or(Self::Refused { asks_clients }, Self::Terminated)
     }
 
@@ -112,10 +99,10 @@ impl HostTls {
         matches!(self, Self::Terminated(_))
     }
 
-    /// What terminates TLS with HTTP in it.
-    pub(crate) fn http(&self) -> Option<&Arc<Server>> {
+    /// What terminates it.
+    pub(crate) fn termination(&self) -> Option<&Arc<Server>> {
         match self {
-            Self::Terminated(termination) => Some(&termination.http),
+            Self::Terminated(termination) => Some(termination),
             Self::None | Self::Refused { .. } => None,
         }
     }
@@ -125,7 +112,7 @@ impl HostTls {
         match self {
             Self::None => false,
             Self::Refused { asks_clients } => *asks_clients,
-            Self::Terminated(termination) => termination.http.spec.clients.is_some(),
+            Self::Terminated(termination) => termination.spec.clients.is_some(),
         }
     }
 }
@@ -177,25 +164,18 @@ impl Context {
         &self,
         identity: Option<&Identity>,
         shared: &mut Shared,
-    ) -> Result<Termination, Unusable> {
+    ) -> Result<Arc<Server>, Unusable> {
         let identity = match identity {
             Some(identity) => identity,
             None => self.identity.get()?.ok_or(Unusable)?,
         };
-        let mut spec = ServerSpec {
+        let spec = ServerSpec {
             identity: identity.clone(),
             alpn: self.alpn.clone(),
             parameters: self.parameters.get()?.cloned().unwrap_or_default(),
             clients: self.clients()?,
         };
-        let tcp = shared.server(&spec).map_err(|_| Unusable)?;
-        spec.alpn.retain(|protocol| HTTP2_SERVED || &**protocol != HTTP2);
-        let http = if spec.alpn.len() == self.alpn.len() {
-            Arc::clone(&tcp)
-        } else {
-            shared.server(&spec).map_err(|_| Unusable)?
-        };
-        Ok(Termination { http, tcp })
+        shared.server(&spec).map_err(|_| Unusable)
     }
 
     fn for_host(&self, identity: Option<&Identity>, shared: &mut Shared) -> ForHost {
@@ -302,14 +282,14 @@ impl Contexts {
         let answering = hosts.iter().filter(answers);
         if let Some(best) = answering.min_by_key(|host| hostglob::specificity(&host.hostname)) {
             return match &best.tls {
-                HostTls::Terminated(termination) => Some(Arc::clone(&termination.tcp)),
+                HostTls::Terminated(termination) => Some(Arc::clone(termination)),
                 HostTls::None | HostTls::Refused { .. } => None,
             };
         }
         let mut all = self.0.values().flat_map(BTreeMap::values);
         let lists = |context: &&Context| context.hosts.iter().any(|h| h.eq_ignore_ascii_case(host));
         let termination = all.find(lists)?.terminate(None, shared);
-        termination.ok().map(|termination| termination.tcp)
+        termination.ok()
     }
 }
 
@@ -787,9 +767,6 @@ impl<'a> Reader<'a, '_> {
         if let Err(error) = tls::check_protocols(&protocols) {
             self.problems.bad_tls_value(self.object, &at, &error);
             return Vec::new();
-        }
-        if !HTTP2_SERVED && protocols.iter().any(|protocol| &**protocol == HTTP2) {
-            self.problems.http2_not_offered(self.object, &at);
         }
         protocols
     }

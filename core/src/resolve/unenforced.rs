@@ -36,7 +36,6 @@ pub(crate) fn mapping(object: &Ref, mapping: &crd::Mapping, problems: &mut Probl
         some(mapping.outlier_detection.is_some(), "spec.outlier_detection", "outlier detection"),
         some(mapping.cors.is_some(), "spec.cors", "CORS"),
         some(mapping.labels.is_some(), "spec.labels", "rate limiting"),
-        some(mapping.grpc == Some(true), "spec.grpc", "HTTP/2 towards the upstream"),
         some(
             mapping.error_response_overrides.is_some(),
             "spec.error_response_overrides",

@@ -9,12 +9,14 @@ use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::encode;
 use ringway_core::wire::h1::framing::{self, ResponseMeta};
 use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
+use ringway_core::wire::h2::message;
 use ringway_core::wire::{Framing, Head, HeadView, Known};
 
 use super::exchange::{Received, Request};
 use super::flow::{Shared, append};
 use super::record::Record;
 use super::reply::{self, Reply};
+use crate::net::h2::{Answer, Failure, H2Stream};
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Writer};
 
@@ -22,6 +24,8 @@ use crate::net::stream::{Reader, Writer};
 pub(super) enum Downloaded {
     /// No byte of an answer came.
     Silent,
+    /// The same, and the upstream says that it has not begun with the request.
+    Unprocessed,
     /// Something came or failed, but nothing went to the client.
     Refused(Reply),
     Answered {
@@ -62,8 +66,10 @@ impl Download<'_, '_> {
             0 => shared.worker.buffers.take(),
             _ => block,
         };
-        let (received, buffer) =
-            self.receive_head(shared, upstream, client, &mut head, buffer).await;
+        let (received, buffer) = match upstream.h2().cloned() {
+            None => self.receive_head(shared, upstream, client, &mut head, buffer).await,
+            Some(stream) => self.receive_answer(shared, &stream, client, &mut head, buffer).await,
+        };
         let downloaded = match received {
             Ok(meta) => {
                 let view = HeadView::new(&head, &buffer);
@@ -146,6 +152,67 @@ impl Download<'_, '_> {
         }
     }
 
+    /// The same where the answer is a message of HTTP/2, which becomes a head like others.
+    async fn receive_answer(
+        &mut self,
+        shared: &Shared<'_>,
+        upstream: &H2Stream,
+        client: &mut Writer,
+        head: &mut Head,
+        mut buffer: Vec<u8>,
+    ) -> (Result<ResponseMeta, Downloaded>, Vec<u8>) {
+        let worker = shared.worker;
+        let limits = Limits::default();
+        let mut interim = 0;
+        loop {
+            if shared.uploaded.get() {
+                shared.await_upstream(worker.timers.now());
+            }
+            let answer = match shared.attended(upstream.recv_answer()).await {
+                Ok(answer) => answer,
+                Err(_) if shared.gone.get() => return (Err(Downloaded::Client), buffer),
+                Err(_) if shared.upstream.take_fired() => {
+                    return (Err(Downloaded::Refused(self.timed_out(shared))), buffer);
+                }
+                Err(_) => return (Err(failed(upstream, interim > 0)), buffer),
+            };
+            let (Answer::Interim(received) | Answer::Final { head: received, .. }) = &answer;
+            let status = received.status().as_u16();
+            let fields = (received.headers().iter())
+                .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+            buffer.clear();
+            if message::response(&mut buffer, head, &limits, status, fields).is_err()
+                || status == 101
+            {
+                return (Err(bad_answer("http2.invalid.header.field")), buffer);
+            }
+            let view = HeadView::new(head, &buffer);
+            match answer {
+                Answer::Interim(_) => {
+                    interim += 1;
+                    if interim > INTERIM_RESPONSES_MAX {
+                        return (Err(bad_answer("http2.too_many_interim")), buffer);
+                    }
+                    if !self.interim(client, view).await {
+                        return (Err(Downloaded::Client), buffer);
+                    }
+                }
+                Answer::Final { complete, .. } => {
+                    self.record.answered = Some(worker.timers.look());
+                    let meta = framing::response_meta(view, self.request.is_head());
+                    let meta = meta.map_err(|error| bad_answer(error.details()));
+                    let meta = meta.map(|meta| match meta.framing {
+                        Framing::UntilClose if complete => {
+                            ResponseMeta { framing: Framing::Length(0), ..meta }
+                        }
+                        _ => meta,
+                    });
+                    return (meta, buffer);
+                }
+            }
+        }
+    }
+
     fn timed_out(&self, shared: &Shared<'_>) -> Reply {
         let now = shared.worker.timers.now();
         match shared.deadline.get() {
@@ -176,7 +243,7 @@ impl Download<'_, '_> {
             }
         }
         out.extend_from_slice(b"\r\n");
-        client.send(out, 0).await.0.is_ok()
+        client.send_interim(out).await.is_ok()
     }
 
     /// Sends the head that opens a tunnel.
@@ -194,7 +261,8 @@ impl Download<'_, '_> {
         out.clear();
         self.write_head(view, Framing::None, false, &mut out);
         let now = shared.worker.timers.recent();
-        if self.send(shared, client, out, now).await {
+        let head = out.len();
+        if self.send(shared, client, out, head, None, now).await {
             Downloaded::Switched
         } else {
             Downloaded::Client
@@ -212,17 +280,29 @@ impl Download<'_, '_> {
     ) -> Downloaded {
         let worker = shared.worker;
         let request = self.request;
+        // The message's end is its own in HTTP/2: nothing in its bytes says where it is.
+        let (to_message, of_message) = (client.h2().is_some(), upstream.is_message());
         let framing = match meta.framing {
+            Framing::Chunked if to_message => Framing::UntilClose,
+            Framing::Length(0) if to_message && view.known(Known::ContentLength).is_none() => {
+                Framing::None
+            }
+            same if to_message => same,
             Framing::Chunked | Framing::UntilClose if request.http10() => Framing::UntilClose,
             Framing::UntilClose => Framing::Chunked,
             same => same,
         };
-        let close = request.closes() || framing == Framing::UntilClose;
+        let close = request.closes() || (framing == Framing::UntilClose && !to_message);
         self.record.status = view.head.status;
         self.record.details = "via_upstream";
         let at_hand = &view.block[view.head.len..];
-        let decoder = Decoder::new(meta.framing);
-        let mut body = Content { decoder, framing, filled: view.block.len() >= BUFFER_BYTES };
+        let decoder = match meta.framing {
+            Framing::None | Framing::Length(0) => Decoder::new(Framing::None),
+            _ if of_message => Decoder::new(Framing::UntilClose),
+            framing => Decoder::new(framing),
+        };
+        let filled = view.block.len() >= BUFFER_BYTES && !of_message;
+        let mut body = Content { decoder, framing, filled, trailers: Vec::new() };
         // More is there than the buffer took: it goes along. Where a length says how much is to
         // come, an end or an error that this look meets is not mistaken for another.
         let more =
@@ -234,6 +314,7 @@ impl Download<'_, '_> {
         };
         out.clear();
         self.write_head(view, framing, close, &mut out);
+        let head = out.len();
         let mut encoded = body.encode(at_hand, &mut out);
         if let Ok(first) = encoded
             && first.taken == at_hand.len()
@@ -254,7 +335,8 @@ impl Download<'_, '_> {
             }
         };
         self.record.bytes_sent += encoded.content;
-        if !self.send(shared, client, out, worker.timers.recent()).await {
+        let end = encoded.complete.then_some(&*body.trailers);
+        if !self.send(shared, client, out, head, end, worker.timers.recent()).await {
             return Downloaded::Client;
         }
         if encoded.complete {
@@ -265,13 +347,22 @@ impl Download<'_, '_> {
         self.stream(shared, upstream, client, meta, body, close).await
     }
 
-    /// Sends bytes to the client and returns their buffer to the pool; false: it does not take them.
-    /// `now`: the worker's milliseconds.
-    async fn send(&self, shared: &Shared<'_>, client: &mut Writer, out: Vec<u8>, now: u64) -> bool {
+    /// Sends bytes to the client, the answer's head first, and returns their buffer to the pool;
+    /// false: it does not take them. `end`: the trailers of an answer that is complete. `now`: the
+    /// worker's milliseconds.
+    async fn send(
+        &self,
+        shared: &Shared<'_>,
+        client: &mut Writer,
+        out: Vec<u8>,
+        head: usize,
+        end: Option<&[u8]>,
+        now: u64,
+    ) -> bool {
         if shared.uploaded.get() {
             shared.arm_client(now, shared.timeouts.idle, Direction::Both);
         }
-        let (sent, out) = client.send(out, 0).await;
+        let (sent, out) = client.send_message(out, head, end).await;
         shared.worker.buffers.put(out);
         sent.is_ok()
     }
@@ -324,9 +415,13 @@ impl Download<'_, '_> {
                     worker.buffers.put(chunk);
                     return Downloaded::Client;
                 }
-                Ok(_) if !shared.upstream.take_fired() && body.decoder.finish().is_ok() => {
+                Ok(_)
+                    if !shared.upstream.take_fired()
+                        && body.decoder.finish().is_ok()
+                        && upstream.take_trailers(&mut body.trailers).is_ok() =>
+                {
                     if body.framing == Framing::Chunked {
-                        encode::last_chunk(&mut chunk, b"");
+                        encode::last_chunk(&mut chunk, &body.trailers);
                     }
                     Ok(Encoded { complete: true, ..Encoded::default() })
                 }
@@ -344,7 +439,8 @@ impl Download<'_, '_> {
                 return broken(Flags::UPE);
             };
             self.record.bytes_sent += encoded.content;
-            if !self.send(shared, client, chunk, worker.timers.now()).await {
+            let end = encoded.complete.then_some(&*body.trailers);
+            if !self.send(shared, client, chunk, 0, end, worker.timers.now()).await {
                 return Downloaded::Client;
             }
             if encoded.complete {
@@ -391,6 +487,8 @@ pub(super) struct Content {
     framing: Framing,
     /// The last receive filled its buffer: more is there.
     filled: bool,
+    /// Field lines, once the body is complete.
+    trailers: Vec<u8>,
 }
 
 /// What became of some received bytes.
@@ -448,8 +546,9 @@ impl Content {
                     return Ok(encoded);
                 }
                 Step::End { skip } => {
+                    self.trailers.extend_from_slice(self.decoder.trailers());
                     if self.framing == Framing::Chunked {
-                        encode::last_chunk(out, self.decoder.trailers());
+                        encode::last_chunk(out, &self.trailers);
                     }
                     encoded.taken += skip;
                     encoded.complete = true;
@@ -457,6 +556,21 @@ impl Content {
                 }
             }
         }
+    }
+}
+
+/// Why no final head came on a stream. `began`: something else did.
+fn failed(upstream: &H2Stream, began: bool) -> Downloaded {
+    match upstream.failure() {
+        Some(Failure::Unprocessed) if !began => Downloaded::Unprocessed,
+        Some(Failure::Reset(_) | Failure::Unprocessed) => {
+            Downloaded::Refused(reply::stream_reset())
+        }
+        Some(Failure::Malformed) => {
+            bad_answer("upstream_reset_before_response_started{protocol_error}")
+        }
+        Some(Failure::Connection) | None if !began => Downloaded::Silent,
+        _ => bad_answer("upstream_reset_in_head"),
     }
 }
 

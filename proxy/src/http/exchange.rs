@@ -12,6 +12,7 @@ use ringway_core::observe::metric::{ListenerCell, WorkerCell};
 use ringway_core::policy::balance::{CookieValue, HashCookie};
 use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::policy::forwarded::{self, Forwarded};
+use ringway_core::policy::grpc;
 use ringway_core::policy::headers::HeaderEdits;
 use ringway_core::policy::normalize::{self, Target};
 use ringway_core::policy::redirect;
@@ -223,6 +224,12 @@ pub(crate) async fn exchange(
         allow_chunked_length: settings.allow_chunked_length,
     };
     let meta = match framing::request_meta(view, &rules) {
+        // HTTP/2 need not say how long a body is, nor that there is one.
+        Ok(meta)
+            if meta.framing == Framing::None && stream.h2().is_some_and(|h2| h2.has_more()) =>
+        {
+            RequestMeta { framing: Framing::Chunked, ..meta }
+        }
         Ok(meta) => meta,
         Err(error) => {
             let reply = refusal_of(error);
@@ -495,7 +502,8 @@ async fn send_reply(
 ) {
     let worker = request.cx.worker;
     let now = Instant::now();
-    record.status = reply.status;
+    let grpc = grpc::speaks(request.view);
+    record.status = if grpc { 200 } else { reply.status };
     record.flag(reply.flags);
     record.details = reply.details;
     let none = HeaderEdits::default();
@@ -506,20 +514,21 @@ async fn send_reply(
         close,
         http10: request.http10(),
         head_only: request.is_head(),
+        grpc,
         edits,
     };
     let mut out = worker.buffers.take();
-    reply::write(&mut out, reply, &context, |out| {
+    let head = reply::write(&mut out, reply, &context, |out| {
         if !edits.add.is_empty() {
             edits.write_added(&request.facts(record, None, now), out);
         }
     });
-    if !context.head_only {
+    if !context.head_only && !grpc {
         record.bytes_sent += reply.body.len() as u64;
     }
     let patience = ringway_core::limits::STREAM_IDLE_TIMEOUT;
     worker.timers.arm(&stream.timer, worker.timers.at(now), patience, Direction::Both);
-    let (result, out) = stream.writer.send(out, 0).await;
+    let (result, out) = stream.writer.send_message(out, head, Some(b"")).await;
     worker.buffers.put(out);
     if result.is_err() {
         record.flag(Flags::DC);
@@ -542,7 +551,7 @@ fn finish(request: &Request<'_>, answer: Option<HeadView<'_>>, record: &Record) 
 pub(crate) async fn refuse(
     cx: &Connection<'_>,
     stream: &mut Stream,
-    error: ParseError,
+    reply: Reply,
     started: Instant,
 ) {
     let slab = &cx.worker.slab;
@@ -551,10 +560,10 @@ pub(crate) async fn refuse(
     let settings = cx.worker.view(cx.listener).settings.clone();
     let blank = Head::default();
     let view = HeadView::new(&blank, &[]);
-    refuse_with(cx, stream, view, &settings, refusal_of(error), Record::new(started)).await;
+    refuse_with(cx, stream, view, &settings, reply, Record::new(started)).await;
 }
 
-fn refusal_of(error: ParseError) -> Reply {
+pub(crate) fn refusal_of(error: ParseError) -> Reply {
     let status = error.status();
     let flags = if status == 408 { Flags::NONE } else { Flags::DPE };
     let text = ringway_core::wire::h1::encode::reason(status);

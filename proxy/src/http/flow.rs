@@ -14,6 +14,7 @@ use ringway_core::policy::timeouts::Timeouts;
 use ringway_core::wire::Framing;
 use ringway_core::wire::h1::encode;
 
+use crate::net::h2::H2Stream;
 use crate::net::socket::{self, Direction};
 use crate::net::timer::Timer;
 use crate::worker::Worker;
@@ -22,6 +23,8 @@ use crate::worker::Worker;
 pub(super) struct Shared<'s> {
     pub(super) worker: &'s Rc<Worker>,
     pub(super) client: &'s Rc<Timer>,
+    /// The client's stream, where it is one of an HTTP/2 connection.
+    pub(super) stream: Option<Rc<H2Stream>>,
     pub(super) upstream: &'s Rc<Timer>,
     pub(super) timeouts: Timeouts,
     /// The whole request went upstream.
@@ -51,12 +54,15 @@ impl Shared<'_> {
 
     /// The client is looked at next after this time.
     fn watch_client(&self, now: u64) {
+        if self.stream.is_some() {
+            return self.client.disarm();
+        }
         self.worker.timers.arm(self.client, now, CLIENT_WATCH_INTERVAL, Direction::Wake);
     }
 
     /// Waits for the upstream. If that takes long, the client is looked at now and then: where it
     /// has reset its connection, what is waited for is made to end. Until the request is complete
-    /// the upload hears of it.
+    /// the upload hears of it. A stream of HTTP/2 tells at once.
     ///
     /// Nothing is asked of the kernel unless the upstream is silent for [`CLIENT_WATCH_INTERVAL`].
     pub(super) async fn attended<T>(&self, waiting: impl Future<Output = T>) -> T {
@@ -65,7 +71,12 @@ impl Shared<'_> {
             if let Poll::Ready(output) = waiting.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
-            if self.uploaded.get() && self.client.take_fired() {
+            if let Some(stream) = &self.stream {
+                if self.uploaded.get() && !self.gone.get() && stream.poll_reset(cx) {
+                    self.gone.set(true);
+                    self.upstream.stop(Direction::Both);
+                }
+            } else if self.uploaded.get() && self.client.take_fired() {
                 if socket::is_reset(self.client.fd()) {
                     self.gone.set(true);
                     self.upstream.stop(Direction::Both);

@@ -17,16 +17,17 @@ use ringway_core::policy::relay::{self, RequestHead};
 use ringway_core::policy::rewrite::HostRewrite;
 use ringway_core::policy::timeouts::Timeouts;
 use ringway_core::table::{Forward, Route};
+use ringway_core::wire::Framing;
 use ringway_core::wire::h1::body::Decoder;
 
 use super::download::{Download, Downloaded};
 use super::exchange::{Answer, Outcome, Received, Request};
 use super::flow::Shared;
 use super::record::Record;
-use super::reply::{Reply, body_refused, failure_text, reset, unavailable};
+use super::reply::{Reply, body_refused, failure_text, reset, stream_reset, unavailable};
 use super::shadow;
 use super::upgrade::Switched;
-use super::upload::{Body, DISCARD, Uploaded, upload};
+use super::upload::{Body, DISCARD, Taken, Uploaded, upload};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::rt;
@@ -48,8 +49,7 @@ pub(crate) async fn forward<'a>(
     let cluster = &*action.cluster;
     record.cluster = Some(cluster.slot);
     let edits = Some(&route.response_headers);
-    let not_served = cluster.spec.protocol == UpstreamProtocol::Http2;
-    if not_served || cluster.spec.transport == Transport::Tls(None) {
+    if cluster.spec.transport == Transport::Tls(None) {
         record.transport_failure = "this transport is not served yet";
         return Answer::Ours(unavailable(NoUpstream::Refused), edits);
     }
@@ -67,15 +67,29 @@ pub(crate) async fn forward<'a>(
     let key = affinity(request, action);
     let mut out = worker.buffers.take();
     write_head(request, route, action, host(request, action), record, &mut out);
+    let head = out.len();
+    let (framing, is_message) = (request.meta.framing, client.reader.is_message());
+    // The end of a message is its own in HTTP/2: nothing in its bytes says where it is.
+    let undelimited = |yes| if yes { Framing::UntilClose } else { framing };
     let mut body = Body {
-        decoder: Decoder::new(request.meta.framing),
-        framing: request.meta.framing,
+        decoder: Decoder::new(undelimited(is_message && framing != Framing::None)),
+        framing: undelimited(cluster.spec.protocol == UpstreamProtocol::Http2),
         max: request.settings.body_bytes_max.unwrap_or(u64::MAX),
         seen: 0,
+        trailers: Vec::new(),
         tee: shadow::tee(request, route, action, record),
     };
     let head_len = request.view.head.len;
-    let at_hand = match body.encode(&request.view.block[head_len..], &mut out) {
+    let mut at_hand = body.encode(&request.view.block[head_len..], &mut out);
+    if let Ok(Taken { complete: complete @ false, .. }) = &mut at_hand
+        && is_message
+    {
+        match body.encode_at_hand(&mut client.reader, &worker.buffers, &mut out) {
+            Ok(all) => *complete = all,
+            Err(error) => at_hand = Err(error),
+        }
+    }
+    let at_hand = match at_hand {
         Ok(at_hand) => at_hand,
         Err(error) => {
             worker.buffers.put(out);
@@ -96,6 +110,7 @@ pub(crate) async fn forward<'a>(
         client,
         received,
         record,
+        head,
         consumed: head_len + at_hand.taken,
         complete: at_hand.complete,
         continued: false,
@@ -137,6 +152,20 @@ pub(crate) async fn forward<'a>(
                 slab.cluster_add(cluster.slot, ClusterCell::Retries, 1);
                 tries += 1;
                 wanted = Wanted::New;
+            }
+            Ended::Unprocessed
+                if attempt.complete && preference.tried.len() + 1 < CONNECT_ATTEMPTS_MAX =>
+            {
+                slab.cluster_add(cluster.slot, ClusterCell::Retries, 1);
+                tries += 1;
+                // Should it refuse once more, it is the next one's turn.
+                if tries > 1 {
+                    preference.tried.push(upstream.endpoint.address);
+                }
+            }
+            Ended::Unprocessed => {
+                slab.cluster_add(cluster.slot, ClusterCell::ResetByUpstream, 1);
+                break Answer::Ours(stream_reset(), edits);
             }
             Ended::Silent => {
                 slab.cluster_add(cluster.slot, ClusterCell::ResetByUpstream, 1);
@@ -267,6 +296,8 @@ pub(super) fn write_head(
 enum Ended {
     /// No byte of an answer came.
     Silent,
+    /// The same, and the upstream says that it has not begun with the request.
+    Unprocessed,
     /// Nothing was sent to the client: we answer.
     Ours(Reply),
     /// An answer went to the client, as far as the outcome says.
@@ -283,6 +314,8 @@ struct Attempt<'t, 'a> {
     client: &'t mut Stream,
     received: &'t mut Received,
     record: &'t mut Record,
+    /// Bytes of what is sent that are its head.
+    head: usize,
     /// Bytes of the connection's buffer that belong to the request.
     consumed: usize,
     /// The whole request is at hand.
@@ -303,6 +336,7 @@ impl Attempt<'_, '_> {
         let shared = Shared {
             worker,
             client: &self.client.timer.clone(),
+            stream: self.client.h2().cloned(),
             upstream: &upstream.stream.timer.clone(),
             timeouts: self.timeouts,
             uploaded: Cell::new(false),
@@ -325,7 +359,7 @@ impl Attempt<'_, '_> {
             down.record.sent = Some(now);
             shared.complete(now);
             let sent;
-            (sent, down.spent) = to.send(out, 0).await;
+            (sent, down.spent) = to.send_message(out, self.head, Some(&body.trailers)).await;
             // An upstream that stopped reading may have answered already.
             let ended = down.run(&shared, from, &mut self.client.writer).await;
             let out = std::mem::take(&mut down.spent);
@@ -338,7 +372,7 @@ impl Attempt<'_, '_> {
         if self.request.meta.expect_continue && !self.continued {
             self.continued = true;
             let line = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
-            if self.client.writer.send(line, 0).await.0.is_err() {
+            if self.client.writer.send_interim(line).await.is_err() {
                 let ended = self.conclude(Downloaded::Client, None, &shared);
                 return (ended, out);
             }
@@ -346,7 +380,7 @@ impl Attempt<'_, '_> {
         down.record.sent = Some(Instant::now());
         let Stream { reader, writer, .. } = &mut *self.client;
         let upload = async {
-            let (uploaded, out) = upload(&shared, reader, to, body, out).await;
+            let (uploaded, out) = upload(&shared, reader, to, body, out, self.head).await;
             match &uploaded {
                 Uploaded::Complete { .. } | Uploaded::Discarded { .. } => {}
                 // The upstream may still have something to say.
@@ -361,6 +395,10 @@ impl Attempt<'_, '_> {
             if !shared.uploaded.get() {
                 shared.discard.set(true);
                 shared.upstream.stop(Direction::Both);
+                if shared.stream.is_some() {
+                    // What still comes of one stream is in nobody's way.
+                    shared.client.stop(Direction::Read);
+                }
                 worker.timers.arm(shared.client, worker.timers.now(), DISCARD, Direction::Read);
             }
             ended
@@ -422,6 +460,8 @@ impl Attempt<'_, '_> {
         match downloaded {
             Downloaded::Silent if !whole => Ended::Ours(reset("connection termination").closing()),
             Downloaded::Silent => Ended::Silent,
+            Downloaded::Unprocessed if whole => Ended::Unprocessed,
+            Downloaded::Unprocessed => Ended::Ours(stream_reset().closing()),
             Downloaded::Refused(reply) if whole => Ended::Ours(reply),
             Downloaded::Refused(reply) => Ended::Ours(reply.closing()),
             Downloaded::Switched => Ended::Switched(outcome),

@@ -18,12 +18,13 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use ringway_core::limits::{BUFFER_BYTES, HEAD_TIMEOUT};
+use ringway_core::limits::{BUFFER_BYTES, HEAD_TIMEOUT, LINGER, LINGER_BYTES_MAX};
 use ringway_core::observe::metric::ListenerCell;
 use ringway_core::wire::Head;
 use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
 
 use super::exchange::{self, Connection, Scratch};
+use super::h2;
 use super::upgrade::Upgraded;
 use crate::connection::{Client, TLS_HANDSHAKE};
 use crate::net::socket::Direction;
@@ -39,17 +40,14 @@ const REST: Duration = Duration::from_millis(1000);
 /// if no more comes.
 const QUICK: u64 = 10;
 
-/// What is read and thrown away after a closing answer, so that the client can read it: closing a
-/// socket with unread bytes resets it.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_millis(1000);
-
 enum After {
     /// Nothing of a next request came for a while.
     Rest,
     Close,
     /// The connection is no longer HTTP's.
     Tunnel(Box<Upgraded>),
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 /// Serves a connection until it ends.
@@ -69,6 +67,7 @@ pub(crate) fn serve(mut client: Client) -> Part {
                 After::Rest => client.stream.rest(),
                 After::Close => return None,
                 After::Tunnel(upgraded) => return Some(tunnel(client, upgraded)),
+                After::Http2 => return Some(h2::serve(client)),
             }
         }
     })
@@ -98,8 +97,17 @@ async fn burst(client: &mut Client) -> After {
         let started = match received {
             Received::Head(started) => started,
             Received::Refused(error, started) => {
-                exchange::refuse(cx, stream, error, started).await;
+                exchange::refuse(cx, stream, exchange::refusal_of(error), started).await;
                 buffer = linger(cx, stream, buffer).await;
+                break After::Close;
+            }
+            Received::Http2 if !answered => {
+                stream.reader.unread(&buffer);
+                break After::Http2;
+            }
+            Received::Http2 => {
+                let error = exchange::refusal_of(ParseError::RequestLine);
+                exchange::refuse(cx, stream, error, Instant::now()).await;
                 break After::Close;
             }
             Received::Rest => break After::Rest,
@@ -147,6 +155,8 @@ enum Received {
     /// The head is parsed; its first byte was there at this time.
     Head(Instant),
     Refused(ParseError, Instant),
+    /// What begins an HTTP/2 connection.
+    Http2,
     /// Quiet for [`REST`].
     Rest,
     /// The client is done, or gone.
@@ -177,6 +187,9 @@ async fn receive_head(
                 let slot = cx.listener.slot;
                 worker.slab.listener_add(slot, ListenerCell::ClientHelloClosed, 1);
                 return (Received::End, buffer);
+            }
+            if buffer.starts_with(h2::PREFACE) {
+                return (Received::Http2, buffer);
             }
             match parse::request(&buffer, head, &limits, &mut scanned) {
                 Ok(Parsed::Complete) => return (Received::Head(started), buffer),

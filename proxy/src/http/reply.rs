@@ -2,6 +2,7 @@
 //! Answers that are ours, as Emissary's clients know them: status, text and flags of Envoy.
 
 use ringway_core::policy::format::Flags;
+use ringway_core::policy::grpc;
 use ringway_core::policy::headers::HeaderEdits;
 use ringway_core::wire::h1::encode;
 
@@ -47,18 +48,21 @@ pub(crate) struct Context<'a> {
     pub(crate) http10: bool,
     /// HEAD: the head of the answer without its body.
     pub(crate) head_only: bool,
+    /// The request is a gRPC call: the answer tells its failure as gRPC does, in a head alone.
+    pub(crate) grpc: bool,
     /// The route's edits of responses; they apply to our answers too, as Envoy's do.
     pub(crate) edits: &'a HeaderEdits,
 }
 
-/// Writes head and body.
+/// Writes head and body; gives the head's length.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     reply: &Reply,
     context: &Context<'_>,
     added: impl FnOnce(&mut Vec<u8>),
-) {
-    encode::status_line(out, reply.status, encode::reason(reply.status).as_bytes());
+) -> usize {
+    let status = if context.grpc { 200 } else { reply.status };
+    encode::status_line(out, status, encode::reason(status).as_bytes());
     let mut ours = |name: &[u8], value: &[u8]| {
         if !context.edits.drops(name) {
             encode::composed_field(out, name, value);
@@ -70,13 +74,23 @@ pub(crate) fn write(
     if reply.overloaded {
         ours(b"x-envoy-overloaded", b"true");
     }
-    if !reply.body.is_empty() {
+    if context.grpc {
+        let status = grpc::Status::of_http(reply.status);
+        ours(b"content-type", grpc::CONTENT_TYPE);
+        ours(b"grpc-status", status.code().to_string().as_bytes());
+        if !reply.body.is_empty() {
+            let mut message = Vec::new();
+            grpc::encode_message(&reply.body, &mut message);
+            ours(b"grpc-message", &message);
+        }
+    } else if !reply.body.is_empty() {
         ours(b"content-type", if reply.json { b"application/json" } else { b"text/plain" });
     }
     ours(b"date", context.date);
     ours(b"server", context.server);
+    let body: &[u8] = if context.grpc { b"" } else { &reply.body };
     out.extend_from_slice(b"content-length: ");
-    encode::decimal(out, reply.body.len() as u64);
+    encode::decimal(out, body.len() as u64);
     out.extend_from_slice(b"\r\n");
     added(out);
     if context.close {
@@ -85,9 +99,11 @@ pub(crate) fn write(
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
+    let head = out.len();
     if !context.head_only {
-        out.extend_from_slice(&reply.body);
+        out.extend_from_slice(body);
     }
+    head
 }
 
 /// The upstream's answer cannot be trusted.
@@ -144,6 +160,14 @@ pub(super) fn unavailable(error: NoUpstream) -> Reply {
             "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
         ),
     }
+}
+
+/// The upstream reset the stream of the request, and no byte of an answer came.
+pub(super) fn stream_reset() -> Reply {
+    let text =
+        "upstream connect error or disconnect/reset before headers. reset reason: remote reset";
+    let details = "upstream_reset_before_response_started{remote_reset}";
+    Reply::new(503, Flags::UR, details, text)
 }
 
 pub(super) fn reset(reason: &str) -> Reply {

@@ -22,11 +22,13 @@ use ringway_core::policy::rewrite;
 use ringway_core::policy::timeouts::Timeouts;
 use ringway_core::table::{Action, Forward, Route, Shadow};
 use ringway_core::wire::h1::body::{Decoder, Step};
+use ringway_core::wire::h1::encode;
 use ringway_core::wire::h1::framing::{self, ResponseMeta};
 use ringway_core::wire::h1::parse::{self, Limits, Parsed};
-use ringway_core::wire::{Head, HeadView};
+use ringway_core::wire::{Framing, Head, HeadView};
 
 use super::exchange::Request;
+use super::flow::append;
 use super::forward;
 use super::record::{Record, cluster_class};
 use crate::net::socket::Direction;
@@ -48,15 +50,21 @@ pub(crate) struct Copies {
 #[derive(Debug)]
 pub(super) struct Tee {
     queue: Rc<Queue>,
+    framing: Framing,
 }
 
 impl Tee {
-    /// Offers bytes as they go upstream; `complete`: they are the request's last.
-    pub(super) fn offer(&self, bytes: &[u8], complete: bool) {
-        self.queue.push(bytes);
-        if complete {
-            self.queue.close();
+    /// Offers bytes of the body.
+    pub(super) fn offer(&self, data: &[u8]) {
+        self.queue.push(data.len(), |waiting| append(waiting, self.framing, data));
+    }
+
+    /// All of the body was offered; it ends with these trailers.
+    pub(super) fn complete(&self, trailers: &[u8]) {
+        if self.framing == Framing::Chunked {
+            self.queue.push(trailers.len(), |waiting| encode::last_chunk(waiting, trailers));
         }
+        self.queue.close();
     }
 }
 
@@ -107,14 +115,14 @@ pub(super) fn tee(
     rewrite::shadow_host(forward::host(request, action), &mut host);
     let mut head = worker.buffers.take();
     forward::write_head(request, route, action, &host, record, &mut head);
-    queue.push(&head);
+    queue.push(head.len(), |waiting| waiting.extend_from_slice(&head));
     worker.buffers.put(head);
     let panicked = worker.clone();
     let (sender, is_head) = (queue.clone(), request.is_head());
     rt::spawn(async move { send(&sender, is_head).await }, move || {
         panicked.slab.worker_add(WorkerCell::Panics, 1)
     });
-    Some(Tee { queue })
+    Some(Tee { queue, framing: request.meta.framing })
 }
 
 /// How far a copy's bytes have come.
@@ -160,18 +168,22 @@ impl Queue {
         }
     }
 
-    fn push(&self, bytes: &[u8]) {
+    /// Lets `write` append to what waits, if there is room for `bytes` and their framing.
+    fn push(&self, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
         if self.state.get() != State::Open {
             return;
         }
-        let held = self.held.get() + bytes.len();
         let all = &self.worker.copies.bytes;
-        if held > SHADOW_BYTES_MAX || all.get() + bytes.len() > SHADOWS_BYTES_MAX {
+        if self.held.get() + bytes > SHADOW_BYTES_MAX || all.get() + bytes > SHADOWS_BYTES_MAX {
             return self.give_up();
         }
-        self.held.set(held);
-        all.set(all.get() + bytes.len());
-        self.waiting.borrow_mut().extend_from_slice(bytes);
+        let mut waiting = self.waiting.borrow_mut();
+        let before = waiting.len();
+        write(&mut waiting);
+        let written = waiting.len() - before;
+        self.held.set(self.held.get() + written);
+        all.set(all.get() + written);
+        drop(waiting);
         self.wake();
     }
 

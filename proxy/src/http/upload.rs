@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringway_core::limits::{BODY_PROGRESS_TIMEOUT, STREAM_IDLE_TIMEOUT};
+use ringway_core::limits::{BODY_PROGRESS_TIMEOUT, BUFFER_BYTES, STREAM_IDLE_TIMEOUT};
 use ringway_core::wire::Framing;
 use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::encode;
@@ -11,6 +11,7 @@ use ringway_core::wire::h1::parse::ParseError;
 
 use super::flow::{Shared, append};
 use super::shadow::Tee;
+use crate::net::buffer::Buffers;
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Writer};
 
@@ -22,10 +23,13 @@ pub(super) const DISCARD: Duration = Duration::from_millis(1000);
 /// A request's body on its way: decoded as it came, framed anew.
 pub(super) struct Body {
     pub(super) decoder: Decoder,
+    /// Towards the upstream.
     pub(super) framing: Framing,
     pub(super) max: u64,
     /// Bytes of content so far.
     pub(super) seen: u64,
+    /// Field lines, once the body is complete.
+    pub(super) trailers: Vec<u8>,
     /// Who gets a copy.
     pub(super) tee: Option<Tee>,
 }
@@ -46,15 +50,6 @@ pub(super) enum BodyError {
 impl Body {
     /// Appends what these bytes hold of the body, framed for the upstream.
     pub(super) fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Taken, BodyError> {
-        let start = out.len();
-        let taken = self.frame(input, out)?;
-        if let Some(tee) = &self.tee {
-            tee.offer(&out[start..], taken.complete);
-        }
-        Ok(taken)
-    }
-
-    fn frame(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Taken, BodyError> {
         let mut at = 0;
         loop {
             match self.decoder.step(&input[at..]).map_err(BodyError::Framing)? {
@@ -66,15 +61,56 @@ impl Body {
                         return Err(BodyError::TooLarge);
                     }
                     append(out, self.framing, data);
+                    if let Some(tee) = &self.tee {
+                        tee.offer(data);
+                    }
                 }
                 Step::More { skip } => return Ok(Taken { taken: at + skip, complete: false }),
                 Step::End { skip } => {
-                    if self.framing == Framing::Chunked {
-                        encode::last_chunk(out, self.decoder.trailers());
-                    }
+                    self.trailers.extend_from_slice(self.decoder.trailers());
+                    self.complete(out);
                     return Ok(Taken { taken: at + skip, complete: true });
                 }
             }
+        }
+    }
+
+    /// The same for what a message has at hand, as far as a buffer holds it: whether that is all.
+    pub(super) fn encode_at_hand(
+        &mut self,
+        message: &mut Reader,
+        buffers: &Buffers,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, BodyError> {
+        let mut chunk = buffers.take();
+        let mut result = Ok(false);
+        while out.len() < BUFFER_BYTES && result == Ok(false) {
+            chunk.clear();
+            result = match message.recv_at_hand(&mut chunk) {
+                Some(Ok(0)) => self.end(message, out).map(|()| true),
+                Some(Ok(_)) => self.encode(&chunk, out).map(|_| false),
+                // Whoever waits for more hears of an error.
+                Some(Err(_)) | None => break,
+            };
+        }
+        buffers.put(chunk);
+        result
+    }
+
+    /// The message is over: its trailers are there.
+    fn end(&mut self, message: &Reader, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        let trailers = message.take_trailers(&mut self.trailers);
+        trailers.map_err(|_| BodyError::Framing(ParseError::FieldValue))?;
+        self.complete(out);
+        Ok(())
+    }
+
+    fn complete(&self, out: &mut Vec<u8>) {
+        if self.framing == Framing::Chunked {
+            encode::last_chunk(out, &self.trailers);
+        }
+        if let Some(tee) = &self.tee {
+            tee.complete(&self.trailers);
         }
     }
 }
@@ -99,18 +135,21 @@ pub(super) enum Uploaded {
     Endless,
 }
 
-/// Sends what is at hand, then the rest of the body as it comes.
+/// Sends what is at hand, of which the first `head` bytes are the request's head, then the rest of
+/// the body as it comes.
 pub(super) async fn upload(
     shared: &Shared<'_>,
     client: &mut Reader,
     upstream: &mut Writer,
     body: &mut Body,
     mut out: Vec<u8>,
+    mut head: usize,
 ) -> (Uploaded, Vec<u8>) {
     let worker = shared.worker;
     // `timeout_ms: 0` is for streams, which may rest; a Mapping's own idle time-out says how long.
+    // One stream of many holds up nobody else.
     let progress = match (shared.timeouts.request, shared.timeouts.idle) {
-        (Some(_), Some(STREAM_IDLE_TIMEOUT)) => Some(BODY_PROGRESS_TIMEOUT),
+        (Some(_), Some(STREAM_IDLE_TIMEOUT)) if !client.is_message() => Some(BODY_PROGRESS_TIMEOUT),
         (_, idle) => idle,
     };
     let mut chunk = worker.buffers.take();
@@ -119,7 +158,9 @@ pub(super) async fn upload(
         if !shared.discard.get() {
             shared.arm_upstream(worker.timers.now());
             let sent;
-            (sent, out) = upstream.send(out, 0).await;
+            let end = complete.then_some(&*body.trailers);
+            (sent, out) = upstream.send_message(out, head, end).await;
+            head = 0;
             if sent.is_err() && !shared.discard.get() {
                 break Uploaded::Upstream;
             }
@@ -147,6 +188,13 @@ pub(super) async fn upload(
         (received, chunk) = client.recv(chunk).await;
         match received {
             Ok(n) if n > 0 => {}
+            Ok(_) if client.is_message() => match body.end(client, &mut out) {
+                Ok(()) => {
+                    complete = true;
+                    continue;
+                }
+                Err(error) => break Uploaded::Refused(error),
+            },
             _ if shared.discard.get() => break Uploaded::Endless,
             _ if shared.client.take_fired() => break Uploaded::TimedOut,
             _ => break Uploaded::Client,

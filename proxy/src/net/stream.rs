@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A connection as two halves that read and write whole owned buffers, with one deadline: over TCP,
 //! or over TLS on it, which is one branch per operation here and everything else in
-//! [`tls`](super::tls).
+//! [`tls`](super::tls); or one stream of an HTTP/2 connection ([`h2`](super::h2)).
 //!
 //! Invariant: a read or write once started is awaited to its end. What must not wait is made to
 //! end by shutting the socket down ([`Timer`]), never by dropping the future.
@@ -23,6 +23,7 @@ use monoio::io::{
 use monoio::net::TcpStream;
 
 use super::buffer::Buffers;
+use super::h2::H2Stream;
 use super::socket::{self, Direction, Peek};
 use super::timer::{Timer, Timers};
 use super::tls::{Failure, Pace, Session};
@@ -30,17 +31,22 @@ use super::tls::{Failure, Pace, Session};
 /// The receiving half.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    tcp: OwnedReadHalf<TcpStream>,
+    source: Source,
     /// Received and given back: comes first.
     unread: Vec<u8>,
-    tls: Option<Rc<Session>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Tcp(OwnedReadHalf<TcpStream>, Option<Rc<Session>>),
+    H2(Rc<H2Stream>),
 }
 
 /// The sending half.
 #[derive(Debug)]
-pub(crate) struct Writer {
-    tcp: OwnedWriteHalf<TcpStream>,
-    tls: Option<Rc<Session>>,
+pub(crate) enum Writer {
+    Tcp(OwnedWriteHalf<TcpStream>, Option<Rc<Session>>),
+    H2(Rc<H2Stream>),
 }
 
 /// The receives of one worker that wait with a buffer. Those that have waited for one to two turns
@@ -95,8 +101,19 @@ impl Stream {
         let timer = timers.timer(tcp.as_raw_fd());
         let (reader, writer) = tcp.into_split();
         Self {
-            reader: Reader { tcp: reader, unread: Vec::new(), tls: None },
-            writer: Writer { tcp: writer, tls: None },
+            reader: Reader { source: Source::Tcp(reader, None), unread: Vec::new() },
+            writer: Writer::Tcp(writer, None),
+            timer,
+            timers: timers.clone(),
+            broken: false,
+        }
+    }
+
+    /// One stream of an HTTP/2 connection. `timer`: the one that `stream` has.
+    pub(crate) fn of_h2(stream: Rc<H2Stream>, timer: Rc<Timer>, timers: &Rc<Timers>) -> Self {
+        Self {
+            reader: Reader { source: Source::H2(stream.clone()), unread: Vec::new() },
+            writer: Writer::H2(stream),
             timer,
             timers: timers.clone(),
             broken: false,
@@ -104,7 +121,25 @@ impl Stream {
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.reader.tcp.local_addr().ok()
+        match &self.reader.source {
+            Source::Tcp(tcp, _) => tcp.local_addr().ok(),
+            Source::H2(stream) => stream.local_addr(),
+        }
+    }
+
+    /// The stream, where this is one of an HTTP/2 connection.
+    pub(crate) fn h2(&self) -> Option<&Rc<H2Stream>> {
+        self.writer.h2()
+    }
+
+    /// What TLS negotiated to be spoken inside (RFC 7301).
+    pub(crate) fn is_alpn(&self, protocol: &[u8]) -> bool {
+        match &self.reader.source {
+            Source::Tcp(_, Some(session)) => {
+                session.inspect(|c| c.alpn_protocol() == Some(protocol))
+            }
+            Source::Tcp(_, None) | Source::H2(_) => false,
+        }
     }
 
     /// The first byte that waits to be received, if one does. Takes nothing.
@@ -138,9 +173,14 @@ impl Stream {
     ) -> Result<Rc<Session>, Failure> {
         rest.append(&mut self.reader.unread);
         let session = Session::new(connection, rest, self.timer.clone(), buffers.clone());
-        session.handshake(&self.reader, &mut self.writer.tcp, pace).await?;
-        self.reader.tls = Some(session.clone());
-        self.writer.tls = Some(session.clone());
+        let Writer::Tcp(tcp, _) = &mut self.writer else { return Err(Failure::Ended) };
+        session.handshake(&self.reader, tcp, pace).await?;
+        if let (Source::Tcp(_, reads), Writer::Tcp(_, writes)) =
+            (&mut self.reader.source, &mut self.writer)
+        {
+            *reads = Some(session.clone());
+            *writes = Some(session.clone());
+        }
         Ok(session)
     }
 
@@ -166,33 +206,37 @@ impl Stream {
     /// Whether the connection is open and nothing of it waits to be received: good for another
     /// request.
     pub(crate) fn is_quiet(&self) -> bool {
-        match &self.reader.tls {
-            None => socket::peek(self.timer.fd()) == Peek::Open,
-            Some(session) => session.is_quiet(),
+        match &self.reader.source {
+            Source::Tcp(_, None) => socket::peek(self.timer.fd()) == Peek::Open,
+            Source::Tcp(_, Some(session)) => session.is_quiet(),
+            Source::H2(_) => false,
         }
     }
 
     /// The connection comes to rest: nothing is kept for the next burst.
     pub(crate) fn rest(&self) {
-        if let Some(session) = &self.reader.tls {
+        if let Source::Tcp(_, Some(session)) = &self.reader.source {
             session.rest();
         }
     }
 
     /// Says that nothing more will be sent, at once; the peer may go on sending.
     pub(crate) fn half_close(&self) {
-        if let Some(session) = &self.writer.tls {
+        if let Writer::Tcp(_, Some(session)) = &self.writer {
             session.close();
         }
         self.timer.stop(Direction::Write);
     }
 
     /// What was sent is not all that there was to send: the connection's end must not pass for
-    /// the message's. TLS ends without `close_notify`; with `reset`, TCP by RST.
+    /// the message's. TLS ends without `close_notify`; with `reset`, TCP by RST; a stream of
+    /// HTTP/2 by RST_STREAM.
     pub(crate) fn break_off(&mut self, reset: bool) {
         self.broken = true;
-        if reset {
-            socket::reset_on_close(self.timer.fd());
+        match &self.writer {
+            Writer::H2(stream) => stream.reset(::h2::Reason::INTERNAL_ERROR),
+            Writer::Tcp(..) if reset => socket::reset_on_close(self.timer.fd()),
+            Writer::Tcp(..) => {}
         }
     }
 }
@@ -200,7 +244,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // A panic may have come in the middle of an answer.
-        if let Some(session) = &self.writer.tls
+        if let Writer::Tcp(_, Some(session)) = &self.writer
             && !self.broken
             && !std::thread::panicking()
         {
@@ -217,14 +261,16 @@ impl Reader {
         if !self.unread.is_empty() {
             return (Ok(self.reread(&mut buffer)), buffer);
         }
-        if let Some(session) = &self.tls {
-            return session.recv(&mut self.tcp, buffer).await;
-        }
+        let tcp = match &mut self.source {
+            Source::Tcp(tcp, None) => tcp,
+            Source::Tcp(tcp, Some(session)) => return session.recv(tcp, buffer).await,
+            Source::H2(stream) => return stream.recv(buffer).await,
+        };
         if buffer.is_empty() {
-            return self.tcp.read(buffer).await;
+            return tcp.read(buffer).await;
         }
         let (at, end) = (buffer.len(), buffer.capacity());
-        let (result, slice) = self.tcp.read(SliceMut::new(buffer, at, end)).await;
+        let (result, slice) = tcp.read(SliceMut::new(buffer, at, end)).await;
         (result, slice.into_inner())
     }
 
@@ -246,12 +292,15 @@ impl Reader {
         buffer: Vec<u8>,
         recalls: &Recalls,
     ) -> (Option<io::Result<usize>>, Vec<u8>) {
-        if !self.unread.is_empty() || self.tls.is_some() {
-            let (received, buffer) = self.recv(buffer).await;
-            return (Some(received), buffer);
-        }
+        let tcp = match &mut self.source {
+            Source::Tcp(tcp, None) if self.unread.is_empty() => tcp,
+            _ => {
+                let (received, buffer) = self.recv(buffer).await;
+                return (Some(received), buffer);
+            }
+        };
         let (handle, waiting) = recalls.enter();
-        let (received, buffer) = self.tcp.cancelable_read(buffer, handle).await;
+        let (received, buffer) = tcp.cancelable_read(buffer, handle).await;
         waiting.set(waiting.get() - 1);
         match received {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => (None, buffer),
@@ -262,11 +311,16 @@ impl Reader {
     /// Receives what is there into the buffer's spare capacity, without waiting: `None` where
     /// nothing is, or only TLS knows. Worth a try where a receive has just filled its buffer.
     pub(crate) fn recv_at_hand(&mut self, buffer: &mut Vec<u8>) -> Option<io::Result<usize>> {
-        if !self.unread.is_empty() || self.tls.is_some() || buffer.len() == buffer.capacity() {
+        if !self.unread.is_empty() || buffer.len() == buffer.capacity() {
             return None;
         }
+        let tcp = match &self.source {
+            Source::Tcp(tcp, None) => tcp,
+            Source::Tcp(_, Some(_)) => return None,
+            Source::H2(stream) => return stream.recv_at_hand(buffer),
+        };
         // SAFETY: as in `readable`.
-        let tcp = unsafe { &*self.tcp.0.get() };
+        let tcp = unsafe { &*tcp.0.get() };
         match socket::try_recv(tcp.as_raw_fd(), buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             received => Some(received),
@@ -275,7 +329,31 @@ impl Reader {
 
     /// Whether receives may wait with a buffer, to be recalled.
     pub(crate) fn is_recallable(&self) -> bool {
-        self.tls.is_none()
+        matches!(self.source, Source::Tcp(_, None))
+    }
+
+    /// The stream, where this is one of an HTTP/2 connection.
+    pub(crate) fn h2(&self) -> Option<&Rc<H2Stream>> {
+        match &self.source {
+            Source::H2(stream) => Some(stream),
+            Source::Tcp(..) => None,
+        }
+    }
+
+    /// Whether the end of what is received is the end of the message, which may have trailers.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self.source, Source::H2(_))
+    }
+
+    /// Of a message whose end was received: appends the trailers that may pass, as field lines.
+    ///
+    /// # Errors
+    /// There are trailers that cannot be.
+    pub(crate) fn take_trailers(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        match &self.source {
+            Source::H2(stream) => stream.take_trailers(out),
+            Source::Tcp(..) => Ok(()),
+        }
     }
 
     /// Gives bytes back: they are what is received next.
@@ -289,10 +367,17 @@ impl Reader {
         if !self.unread.is_empty() {
             return Ok(());
         }
+        let (tcp, session) = match &self.source {
+            Source::Tcp(tcp, session) => (tcp, session),
+            Source::H2(stream) => {
+                stream.readable().await;
+                return Ok(());
+            }
+        };
         // SAFETY: monoio's halves share the stream through this cell, and `TcpStream: Split` says
         // that reads and writes of the two halves do not touch each other; `readable` is a read.
-        let tcp = unsafe { &*self.tcp.0.get() };
-        match &self.tls {
+        let tcp = unsafe { &*tcp.0.get() };
+        match session {
             None => tcp.readable(false).await,
             Some(session) => session.readable(tcp).await,
         }
@@ -300,21 +385,62 @@ impl Reader {
 }
 
 impl Writer {
+    /// The stream, where this is one of an HTTP/2 connection.
+    pub(crate) fn h2(&self) -> Option<&Rc<H2Stream>> {
+        match self {
+            Self::H2(stream) => Some(stream),
+            Self::Tcp(..) => None,
+        }
+    }
+
     /// Says that nothing more will be sent; the peer may go on sending.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
-        if let Some(session) = &self.tls {
-            session.queue_close();
-            session.send(&mut self.tcp, Vec::new(), 0).await.0?;
-        }
+        let tcp = match self {
+            Self::Tcp(tcp, None) => tcp,
+            Self::Tcp(tcp, Some(session)) => {
+                session.queue_close();
+                session.send(tcp, Vec::new(), 0).await.0?;
+                tcp
+            }
+            Self::H2(stream) => return stream.send(Vec::new(), 0, Some(b"")).await.0,
+        };
         // Whatever was sent before was awaited: the kernel has it, and sends it first.
-        self.tcp.shutdown().await
+        tcp.shutdown().await
     }
 
     /// Sends everything from `from` on.
     pub(crate) async fn send(&mut self, buffer: Vec<u8>, from: usize) -> (io::Result<()>, Vec<u8>) {
-        match &self.tls {
-            None => send_plain(&mut self.tcp, buffer, from).await,
-            Some(session) => session.send(&mut self.tcp, buffer, from).await,
+        match self {
+            Self::Tcp(tcp, None) => send_plain(tcp, buffer, from).await,
+            Self::Tcp(tcp, Some(session)) => session.send(tcp, buffer, from).await,
+            Self::H2(stream) => {
+                debug_assert_eq!(from, 0, "only what TCP did not take is sent from its middle");
+                stream.send(buffer, 0, None).await
+            }
+        }
+    }
+
+    /// Sends part of a message: `head` bytes of head, written as HTTP/1.1 writes it, then body.
+    /// With `end` the message ends here, with these trailers as field lines. Where the message's
+    /// framing is in its bytes, they are sent as they are.
+    pub(crate) async fn send_message(
+        &mut self,
+        buffer: Vec<u8>,
+        head: usize,
+        end: Option<&[u8]>,
+    ) -> (io::Result<()>, Vec<u8>) {
+        match self {
+            Self::Tcp(tcp, None) => send_plain(tcp, buffer, 0).await,
+            Self::Tcp(tcp, Some(session)) => session.send(tcp, buffer, 0).await,
+            Self::H2(stream) => stream.send(buffer, head, end).await,
+        }
+    }
+
+    /// Sends the head of an interim answer.
+    pub(crate) async fn send_interim(&mut self, head: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::H2(stream) => stream.send_interim(&head),
+            Self::Tcp(..) => self.send(head, 0).await.0,
         }
     }
 }

@@ -20,6 +20,11 @@ use super::socket::{self, Direction};
 
 const OFF: u64 = u64::MAX;
 
+/// Instead of a descriptor: the socket is gone.
+const FORGOTTEN: RawFd = -1;
+/// The same: what has this deadline is one of many on its socket, which is not its to shut down.
+const SHARED: RawFd = -2;
+
 /// Room for entries from the start; the heap grows when there are more.
 const HEAP_ENTRIES: usize = 256;
 
@@ -30,12 +35,14 @@ pub(crate) struct Timer {
     armed: Cell<u64>,
     /// Earliest entry in the heap, [`OFF`] if there is none.
     filed: Cell<u64>,
-    /// Forgotten (-1) before the socket is dropped.
+    /// [`FORGOTTEN`] before the socket is dropped.
     fd: Cell<RawFd>,
     direction: Cell<Direction>,
     fired: Cell<bool>,
     /// Both directions were shut down from here.
     stopped: Cell<bool>,
+    /// Receiving was shut down from here.
+    deaf: Cell<bool>,
     /// Who waits for a deadline that only wakes, or to hear of the stop.
     waiter: Cell<Option<Waker>>,
 }
@@ -66,20 +73,32 @@ impl Timer {
     /// Ends what is in flight on the socket, now.
     pub(crate) fn stop(&self, direction: Direction) {
         let fd = self.fd.get();
-        if fd >= 0 {
-            self.stopped.set(self.stopped.get() || direction == Direction::Both);
+        if fd == FORGOTTEN {
+            return;
+        }
+        self.stopped.set(self.stopped.get() || direction == Direction::Both);
+        if matches!(direction, Direction::Read | Direction::Both) {
+            self.deaf.set(true);
+        }
+        if fd != SHARED {
             socket::shutdown(fd, direction);
-            if let Some(waiter) = self.waiter.take() {
-                waiter.wake();
-            }
+        }
+        self.wake();
+    }
+
+    /// Wakes who waits.
+    pub(crate) fn wake(&self) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
         }
     }
 
     /// Ends what is in flight on the socket with an error, and the connection with a reset.
     pub(crate) fn abort(&self) {
-        let fd = self.fd.get();
-        if fd >= 0 {
-            socket::abort(fd);
+        match self.fd.get() {
+            FORGOTTEN => {}
+            SHARED => self.stop(Direction::Both),
+            fd => socket::abort(fd),
         }
     }
 
@@ -89,13 +108,19 @@ impl Timer {
         self.stopped.get()
     }
 
+    /// Whether receiving was stopped from here.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.get()
+    }
+
+    /// Not a descriptor where the socket is shared or gone: system calls refuse it.
     pub(crate) fn fd(&self) -> RawFd {
         self.fd.get()
     }
 
     /// The socket is about to be dropped: nothing may touch its descriptor any more.
     pub(crate) fn forget(&self) {
-        self.fd.set(-1);
+        self.fd.set(FORGOTTEN);
         self.deadline.set(OFF);
     }
 }
@@ -190,8 +215,14 @@ impl Timers {
             direction: Cell::new(Direction::Both),
             fired: Cell::new(false),
             stopped: Cell::new(false),
+            deaf: Cell::new(false),
             waiter: Cell::new(None),
         })
+    }
+
+    /// A deadline for one of many on a socket: passing it, or stopping, wakes who waits.
+    pub(crate) fn shared_timer(&self) -> Rc<Timer> {
+        self.timer(SHARED)
     }
 
     /// Sets the timer's deadline; at that time the socket is shut down in `direction`.
@@ -227,7 +258,7 @@ impl Timers {
         self.dead.set(self.dead.get() + 1);
         let mut heap = self.heap.borrow_mut();
         if self.dead.get() > 64 && self.dead.get() * 2 > heap.len() {
-            heap.retain(|Reverse(entry)| entry.timer.fd.get() >= 0);
+            heap.retain(|Reverse(entry)| entry.timer.fd.get() != FORGOTTEN);
             self.dead.set(0);
         }
     }
@@ -244,7 +275,7 @@ impl Timers {
                 }
             };
             let Some(Reverse(Entry { at, timer })) = entry else { return OFF };
-            if timer.fd.get() < 0 {
+            if timer.fd.get() == FORGOTTEN {
                 self.dead.set(self.dead.get().saturating_sub(1));
                 continue;
             }

@@ -244,7 +244,7 @@ fn the_server_name_picks_the_certificate_and_the_host_must_agree() {
 }
 
 #[test]
-fn http2_is_not_negotiated() {
+fn http2_is_spoken_with_those_that_negotiate_it() {
     both(|backend| {
         let certificate = Certificate::new(&["a.example"]);
         let mut server = certificate.server();
@@ -252,14 +252,17 @@ fn http2_is_not_negotiated() {
         let (_workers, address) =
             start(backend, &[echo()], vec![chain("*", Some(termination(server)))]);
         let mut config = certificate.client(rustls::ALL_VERSIONS);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut chosen = client(&Arc::new(config.clone()), "a.example", address);
         ask(&mut chosen);
         assert_eq!(chosen.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let error = client(&Arc::new(config), "a.example", address).read(&mut [0]).unwrap_err();
-        let alert = format!("{:?}", error.get_ref().unwrap());
-        assert!(alert.contains("NoApplicationProtocol"), "{alert}");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut chosen = client(&Arc::new(config), "a.example", address);
+        chosen.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+        let mut frame = [0; 9];
+        chosen.read_exact(&mut frame).unwrap();
+        assert_eq!(chosen.conn.alpn_protocol(), Some(&b"h2"[..]));
+        assert_eq!(frame[3], 4, "SETTINGS come first");
     });
 }
 

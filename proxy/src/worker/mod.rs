@@ -367,11 +367,22 @@ impl Worker {
         );
     }
 
+    /// Lets the connections that `of` names look whether they are to go on: those that can tell
+    /// their client do so at once.
+    fn tell(&self, of: impl Fn(&Rc<ListenerState>) -> bool) {
+        for connection in self.connections.borrow().entries.iter().flatten() {
+            if of(&connection.listener) {
+                connection.timer.wake();
+            }
+        }
+    }
+
     fn drain(self: &Rc<Self>, deadline: Duration) {
         if self.draining.replace(true) {
             return;
         }
         self.shown.draining.store(true, Relaxed);
+        self.tell(|_| true);
         self.close_idle(|_| true);
         self.stop_after(deadline, |_| true);
     }
@@ -454,6 +465,7 @@ impl Worker {
         if listener.last.borrow().is_none() && view.table.listener(listener.slot).is_some() {
             *listener.last.borrow_mut() = Some(view.clone());
         }
+        self.tell(|of| Rc::ptr_eq(of, &listener));
         let closed = listener.clone();
         self.close_idle(move |of| Rc::ptr_eq(of, &closed));
         // Envoy: a removed listener drains for as long as a process does.

@@ -20,6 +20,7 @@ use ringway_core::tls;
 use smallvec::SmallVec;
 
 use crate::net::stream::Stream;
+use crate::upstream::h2::{Lease, Multiplexed};
 
 /// A pooled connection that rested for less than this is taken without a look by requests that are
 /// repeated if it fails: it was in use a moment ago.
@@ -34,6 +35,8 @@ pub(crate) struct Endpoint {
     /// Requests that this worker has here, connecting included.
     active: Cell<u32>,
     idle: RefCell<Vec<Idle>>,
+    /// Connections of HTTP/2, each with as many requests as it takes.
+    pub(crate) shared: Multiplexed,
     /// No longer in the cluster: connections end after their request.
     gone: Cell<bool>,
 }
@@ -79,7 +82,8 @@ impl Chosen {
     ) -> Result<Upstream, Self> {
         match self.0.take(now, limits, transport, look) {
             Some(Idle { stream, born, open, tls, .. }) => {
-                Ok(Upstream { stream, endpoint: self, reused: true, born, open, tls })
+                let held = Held::Alone { born, open, tls };
+                Ok(Upstream { stream, endpoint: self, reused: true, held })
             }
             None => Err(self),
         }
@@ -107,10 +111,21 @@ pub(crate) struct Upstream {
     pub(crate) endpoint: Chosen,
     /// It has served a request before.
     pub(crate) reused: bool,
-    pub(crate) born: u64,
-    pub(crate) open: OpenUpstream,
-    /// What its TLS was made with; a cluster's may have changed since.
-    pub(crate) tls: Option<Arc<tls::Client>>,
+    pub(crate) held: Held,
+}
+
+/// How a request has its connection.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// For itself.
+    Alone {
+        born: u64,
+        open: OpenUpstream,
+        /// What its TLS was made with; a cluster's may have changed since.
+        tls: Option<Arc<tls::Client>>,
+    },
+    /// One stream of many.
+    Shared { _stream: Lease },
 }
 
 /// Counts an upstream connection as open until it is dropped.
@@ -154,6 +169,7 @@ impl Endpoint {
             near: Cell::new(near),
             active: Cell::new(0),
             idle: RefCell::default(),
+            shared: Multiplexed::default(),
             gone: Cell::new(false),
         }
     }
@@ -184,13 +200,15 @@ impl Endpoint {
     fn leave(&self) {
         self.gone.set(true);
         self.idle.borrow_mut().clear();
+        self.shared.leave();
     }
 }
 
 impl Upstream {
     /// Returns the connection for the next request.
     pub(crate) fn rest(self, now: u64) {
-        let Self { stream, endpoint, born, open, tls, .. } = self;
+        let Self { stream, endpoint, held, .. } = self;
+        let Held::Alone { born, open, tls } = held else { return };
         let mut idle = endpoint.idle.borrow_mut();
         if !endpoint.gone.get() && idle.len() < IDLE_UPSTREAMS_PER_ENDPOINT_MAX {
             stream.timer.disarm();
@@ -292,6 +310,7 @@ impl ClusterState {
     pub(crate) fn reap(&self, now: u64) {
         let limits = self.limits.get();
         for endpoint in self.endpoints.borrow().iter() {
+            endpoint.shared.reap(now, limits);
             endpoint.idle.borrow_mut().retain(|idle| {
                 let rested = now.saturating_sub(idle.since);
                 rested < 1000

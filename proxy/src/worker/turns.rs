@@ -84,7 +84,7 @@ impl Turns {
     }
 
     /// Waits until the driver has been asked.
-    pub(super) async fn next(&self) {
+    pub(crate) async fn next(&self) {
         let now = self.number.get();
         poll_fn(|cx| {
             if self.number.get() != now {

@@ -388,7 +388,6 @@ fn policies_are_checked() {
         ("cors: {origins: [a]}", "spec.cors"),
         ("labels: {a: [{b: [{generic_key: {value: c}}]}]}", "spec.labels"),
         ("outlier_detection: x", "spec.outlier_detection"),
-        ("grpc: true", "spec.grpc"),
         (
             "error_response_overrides: [{on_status_code: 404, body: {text_format: x}}]",
             "spec.error_response_overrides",

@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a cluster to a connection: a pooled one, or a new one to the next endpoint.
 
+pub(crate) mod h2;
+
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use monoio::net::TcpStream;
-use ringway_core::ir::Transport;
+use ringway_core::ir::{Transport, UpstreamProtocol};
 use ringway_core::limits::{CONNECT_ATTEMPTS_MAX, CONNECT_TIMEOUT};
 use ringway_core::observe::metric::ClusterCell;
 use ringway_core::table::Cluster;
 use ringway_core::tls;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, ClientConnection, Connection, Error, HandshakeKind};
+use rustls::{AlertDescription, ClientConnection, Connection, Error, HandshakeKind};
 
+use self::h2::Found;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::net::tls::Failure;
 use crate::worker::Worker;
-use crate::worker::state::{Chosen, ClusterState, OpenUpstream, PoolLimits, Preference, Upstream};
+use crate::worker::state::{
+    Chosen, ClusterState, Held, OpenUpstream, PoolLimits, Preference, Upstream,
+};
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,18 @@ pub(crate) async fn acquire(
             worker.slab.cluster_add(cluster.slot, ClusterCell::NoEndpoint, 1);
             return Err(NoUpstream::NoEndpoint);
         };
+        let address = endpoint.address;
+        if cluster.spec.protocol == UpstreamProtocol::Http2 {
+            match share(worker, cluster, endpoint, state.limits()).await {
+                Ok(upstream) => return Ok(upstream),
+                Err(error) => failure = error,
+            }
+            preference.tried.push(address);
+            if failure == NoUpstream::TimedOut {
+                break;
+            }
+            continue;
+        }
         if wanted != Wanted::New {
             let transport = &cluster.spec.transport;
             let look = wanted == Wanted::Open;
@@ -67,9 +84,11 @@ pub(crate) async fn acquire(
                 Err(endpoint) => endpoint,
             };
         }
-        let address = endpoint.address;
-        match connect(worker, cluster, endpoint).await {
-            Ok(upstream) => return Ok(upstream),
+        match dial(worker, cluster, address).await {
+            Ok((stream, tls, open)) => {
+                let held = Held::Alone { born: worker.timers.now(), open, tls };
+                return Ok(Upstream { stream, endpoint, reused: false, held });
+            }
             Err(error) => failure = error,
         }
         preference.tried.push(address);
@@ -81,16 +100,43 @@ pub(crate) async fn acquire(
     Err(failure)
 }
 
-async fn connect(
+/// A stream on a connection that others may use at the same time.
+async fn share(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     endpoint: Chosen,
+    limits: PoolLimits,
 ) -> Result<Upstream, NoUpstream> {
+    let pool = &endpoint.shared;
+    let tls = match &cluster.spec.transport {
+        Transport::Tls(tls) => tls.as_ref(),
+        Transport::Cleartext => None,
+    };
+    let lease = match pool.find(worker.timers.now(), limits, tls).await? {
+        Found::Place(lease) => lease,
+        Found::None(connecting) => {
+            let made = match dial(worker, cluster, endpoint.address).await {
+                Ok((stream, tls, open)) => pool.add(worker, stream, tls, open).await,
+                Err(error) => Err(error),
+            };
+            connecting.end(made.as_ref().map(|_| ()).map_err(|error| *error));
+            made?
+        }
+    };
+    let (stream, reused) = (lease.stream(worker), lease.is_reused());
+    Ok(Upstream { stream, endpoint, reused, held: Held::Shared { _stream: lease } })
+}
+
+/// Makes a connection, with TLS where the cluster has it.
+async fn dial(
+    worker: &Rc<Worker>,
+    cluster: &Cluster,
+    address: SocketAddr,
+) -> Result<(Stream, Option<Arc<tls::Client>>, OpenUpstream), NoUpstream> {
     let patience = cluster.spec.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let started = worker.timers.now();
     // A connect may be dropped: no bytes are on their way yet.
-    let connected =
-        monoio::time::timeout(patience, TcpStream::connect_addr(endpoint.address)).await;
+    let connected = monoio::time::timeout(patience, TcpStream::connect_addr(address)).await;
     let slab = &worker.slab;
     match connected {
         Ok(Ok(tcp)) => {
@@ -107,14 +153,13 @@ async fn connect(
             let tls = match &cluster.spec.transport {
                 Transport::Tls(Some(client)) => {
                     worker.timers.arm(&stream.timer, started, patience, Direction::Both);
-                    handshake(worker, cluster, client, &mut stream, endpoint.address).await?;
+                    handshake(worker, cluster, client, &mut stream, address).await?;
                     stream.timer.disarm();
                     Some(client.clone())
                 }
                 _ => None,
             };
-            let born = worker.timers.now();
-            Ok(Upstream { stream, endpoint, reused: false, born, open, tls })
+            Ok((stream, tls, open))
         }
         Ok(Err(_)) => {
             slab.cluster_add(cluster.slot, ClusterCell::ConnectFailures, 1);
@@ -138,7 +183,7 @@ async fn handshake(
 ) -> Result<(), NoUpstream> {
     let count = |cell| worker.slab.cluster_add(cluster.slot, cell, 1);
     let name = server_name(client, &cluster.spec.host, address.ip());
-    let started = match ClientConnection::new(configuration(client), name) {
+    let started = match ClientConnection::new(client.config.clone(), name) {
         Ok(connection) => {
             // Not paced: a request waits for it.
             let connection = Connection::Client(connection);
@@ -185,17 +230,6 @@ fn server_name(client: &tls::Client, host: &str, address: IpAddr) -> ServerName<
     };
     let name = client.spec.sni.as_deref().unwrap_or(host).to_owned();
     ServerName::try_from(name).unwrap_or_else(|_| address.into())
-}
-
-/// HTTP/2 towards upstreams is not served yet, so it is not offered.
-fn configuration(client: &tls::Client) -> Arc<ClientConfig> {
-    let config = &client.config;
-    if !config.alpn_protocols.iter().any(|name| name == b"h2") {
-        return config.clone();
-    }
-    let mut config = ClientConfig::clone(config);
-    config.alpn_protocols.retain(|name| name != b"h2");
-    Arc::new(config)
 }
 
 /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` as Envoy words it; the numbers are BoringSSL's.

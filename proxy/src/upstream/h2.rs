@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//! HTTP/2 connections to upstreams: each carries many requests at a time, and has a task of its own
+//! for as long as somebody may use it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+use ringway_core::limits::{
+    CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, STREAM_WINDOW_BYTES,
+    UPSTREAM_STREAMS_MAX,
+};
+use ringway_core::observe::metric::WorkerCell;
+use ringway_core::tls;
+use ringway_core::wire::h2::meter::Role;
+
+use super::NoUpstream;
+use crate::net::h2::H2Stream;
+use crate::net::pipe::Pipe;
+use crate::net::stream::Stream;
+use crate::rt;
+use crate::worker::Worker;
+use crate::worker::state::{OpenUpstream, PoolLimits};
+
+/// The HTTP/2 connections to one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Multiplexed {
+    open: RefCell<Vec<Rc<Shared>>>,
+    /// One is being made: whoever needs one, too, waits for it.
+    attempt: RefCell<Option<Rc<Attempt>>>,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Shared {
+    requests: SendRequest<Bytes>,
+    /// Requests on it.
+    streams: Cell<usize>,
+    /// It has served a request before.
+    used: Cell<bool>,
+    tls: Option<Arc<tls::Client>>,
+    born: u64,
+    /// When it was last used, in the worker's milliseconds.
+    since: Cell<u64>,
+    /// Its task has ended.
+    over: Rc<Cell<bool>>,
+    local: Option<SocketAddr>,
+}
+
+/// A request's place on a connection.
+#[derive(Debug)]
+pub(crate) struct Lease(Rc<Shared>);
+
+/// A connection being made.
+#[derive(Debug, Default)]
+struct Attempt {
+    ended: Cell<Option<Result<(), NoUpstream>>>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Attempt {
+    fn end(&self, how: Result<(), NoUpstream>) {
+        self.ended.set(Some(how));
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    async fn ended(&self) -> Result<(), NoUpstream> {
+        poll_fn(|cx| match self.ended.get() {
+            Some(how) => Poll::Ready(how),
+            None => {
+                self.waiting.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// The right, and the duty, to make a connection.
+pub(crate) struct Connecting<'m> {
+    pool: &'m Multiplexed,
+    attempt: Rc<Attempt>,
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.end(Err(NoUpstream::Refused));
+    }
+}
+
+impl Connecting<'_> {
+    /// Tells those that wait how it went.
+    pub(crate) fn end(&self, how: Result<(), NoUpstream>) {
+        if self.attempt.ended.get().is_none() {
+            self.pool.attempt.take();
+            self.attempt.end(how);
+        }
+    }
+}
+
+/// What a request gets that asks for a connection.
+pub(crate) enum Found<'m> {
+    Place(Lease),
+    /// There is none with room: make one.
+    None(Connecting<'m>),
+}
+
+impl Multiplexed {
+    /// A place on a connection that is open and made this way; waits for one that is being made.
+    pub(crate) async fn find(
+        &self,
+        now: u64,
+        limits: PoolLimits,
+        tls: Option<&Arc<tls::Client>>,
+    ) -> Result<Found<'_>, NoUpstream> {
+        loop {
+            if let Some(place) = self.take(now, limits, tls) {
+                return Ok(Found::Place(place));
+            }
+            let attempt = self.attempt.borrow().clone();
+            match attempt {
+                Some(attempt) => attempt.ended().await?,
+                None => {
+                    let attempt = Rc::<Attempt>::default();
+                    *self.attempt.borrow_mut() = Some(attempt.clone());
+                    return Ok(Found::None(Connecting { pool: self, attempt }));
+                }
+            }
+        }
+    }
+
+    fn take(&self, now: u64, limits: PoolLimits, tls: Option<&Arc<tls::Client>>) -> Option<Lease> {
+        let mut open = self.open.borrow_mut();
+        // Those that say goodbye keep what they have, and get nothing more.
+        open.retain(|shared| shared.is_open());
+        open.iter()
+            .find(|shared| {
+                shared.is_of(tls)
+                    && now.saturating_sub(shared.born) < limits.lifetime_ms
+                    && shared.has_room()
+            })
+            .map(|shared| Lease::new(shared.clone(), now))
+    }
+
+    /// Adds a connection and runs it.
+    pub(crate) async fn add(
+        &self,
+        worker: &Rc<Worker>,
+        mut stream: Stream,
+        tls: Option<Arc<tls::Client>>,
+        open: OpenUpstream,
+    ) -> Result<Lease, NoUpstream> {
+        let pipe = Pipe::new(Role::Client, worker.timers.now());
+        let mut builder = client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_max_send_streams(UPSTREAM_STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_send_buffer_size(STREAM_UNSENT_BYTES_MAX);
+        let made = builder.handshake::<_, Bytes>(pipe.clone()).await;
+        let (requests, connection) = made.map_err(|_| NoUpstream::Refused)?;
+        let over = Rc::new(Cell::new(false));
+        let now = worker.timers.now();
+        let shared = Rc::new(Shared {
+            requests,
+            streams: Cell::new(0),
+            used: Cell::new(false),
+            tls,
+            born: now,
+            since: Cell::new(now),
+            over: over.clone(),
+            local: stream.local_addr(),
+        });
+        self.open.borrow_mut().push(shared.clone());
+        let (carrier, panicked) = (worker.clone(), (worker.clone(), over.clone()));
+        rt::spawn(
+            async move {
+                let mut connection = std::pin::pin!(connection);
+                let running = poll_fn(|cx| match pipe.flood() {
+                    // There is nothing to tell a server that behaves like that.
+                    Some(_) => Poll::Ready(()),
+                    None => connection.as_mut().poll(cx).map(|_| ()),
+                });
+                pipe.carry(&carrier, &mut stream, running).await;
+                over.set(true);
+                drop(open);
+            },
+            move || {
+                let (worker, over) = panicked;
+                over.set(true);
+                worker.slab.worker_add(WorkerCell::Panics, 1);
+            },
+        );
+        Ok(Lease::new(shared, now))
+    }
+
+    /// Lets go of connections that nobody has used for long, or that are too old. They end when
+    /// their last request does.
+    pub(crate) fn reap(&self, now: u64, limits: PoolLimits) {
+        self.open.borrow_mut().retain(|shared| {
+            let idle = shared.streams.get() == 0
+                && now.saturating_sub(shared.since.get()) >= limits.idle_ms;
+            shared.is_open() && !idle && now.saturating_sub(shared.born) < limits.lifetime_ms
+        });
+    }
+
+    /// The endpoint is gone.
+    pub(crate) fn leave(&self) {
+        self.open.borrow_mut().clear();
+    }
+}
+
+impl Shared {
+    fn is_open(&self) -> bool {
+        let ready = self.requests.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        !self.over.get() && !matches!(ready, Poll::Ready(Err(_)))
+    }
+
+    fn is_of(&self, tls: Option<&Arc<tls::Client>>) -> bool {
+        match (&self.tls, tls) {
+            (Some(made), Some(wanted)) => Arc::ptr_eq(made, wanted),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let allowed = self.requests.current_max_send_streams().min(UPSTREAM_STREAMS_MAX);
+        self.streams.get() < allowed.max(1)
+    }
+}
+
+impl Lease {
+    fn new(shared: Rc<Shared>, now: u64) -> Self {
+        shared.streams.set(shared.streams.get() + 1);
+        shared.since.set(now);
+        Self(shared)
+    }
+
+    /// Whether the connection has served a request before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.0.used.replace(true)
+    }
+
+    /// A stream for the request.
+    pub(crate) fn stream(&self, worker: &Worker) -> Stream {
+        let timer = worker.timers.shared_timer();
+        let Shared { requests, tls, local, .. } = &*self.0;
+        let stream = H2Stream::of_upstream(requests.clone(), tls.is_some(), timer.clone(), *local);
+        Stream::of_h2(stream, timer, &worker.timers)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
