@@ -14,6 +14,8 @@ use criterion::Criterion;
 use serde::Deserialize;
 
 mod balance;
+#[path = "../src/browser.rs"]
+mod browser;
 mod build;
 mod head;
 mod observe;

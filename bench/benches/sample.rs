@@ -12,22 +12,7 @@ use ringway_core::table::{self, Slots, Table, compile};
 use ringway_core::wire::h1::parse::{self, Limits};
 use ringway_core::wire::{Head, HeadView};
 
-/// What a browser sends beside its request line and Host, 0.9 KB with them.
-const BROWSER: &str = "connection: keep-alive\r\n\
-sec-ch-ua: \"Chromium\";v=\"142\", \"Not_A Brand\";v=\"99\"\r\n\
-sec-ch-ua-mobile: ?0\r\n\
-sec-ch-ua-platform: \"Linux\"\r\n\
-upgrade-insecure-requests: 1\r\n\
-user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
-accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
-sec-fetch-site: same-origin\r\n\
-sec-fetch-mode: navigate\r\n\
-sec-fetch-dest: document\r\n\
-referer: http://bench.example/catalog/items?page=3&sort=price\r\n\
-accept-encoding: gzip, deflate, br, zstd\r\n\
-accept-language: en-GB,en;q=0.9,de;q=0.8\r\n\
-cookie: session=3f1c9a7e5b2d4860a1c3e5f7092b4d6e; theme=dark; consent=analytics.0-marketing.0-necessary.1; \
-cart=eyJpdGVtcyI6W3siaWQiOjE3LCJxIjoyfV19; _ga=GA1.1.1184739205.1763900000; csrf=Zk3vQe7PpW1sT9xYb2Lr\r\n";
+use crate::browser::FIELDS;
 
 /// The least that HTTP/1.1 allows.
 pub(crate) fn minimal() -> Vec<u8> {
@@ -35,7 +20,7 @@ pub(crate) fn minimal() -> Vec<u8> {
 }
 
 pub(crate) fn browser(host: &str, path: &str, more: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{BROWSER}{more}\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{FIELDS}{more}\r\n").into_bytes()
 }
 
 /// 64 header lines.

@@ -14,6 +14,7 @@ use crate::cpu::Used;
 use crate::engine::{Edge, Engine, Load, Pace, Until, keep};
 use crate::peer::Peer;
 
+mod browser;
 mod change;
 mod compare;
 mod cpu;
