@@ -34,37 +34,17 @@ impl Row {
         !matches!(self.peer.as_str(), "ringway" | "relay" | DIRECT | ONE_ROUTE)
     }
 
-    fn throughputs(&self) -> impl Iterator<Item = &Throughput> {
-        self.samples.iter().filter_map(|sample| match sample {
-            Sample::Throughput(sample) => Some(sample),
-            _ => None,
-        })
-    }
-
-    fn memories(&self) -> impl Iterator<Item = &Memory> {
-        self.samples.iter().filter_map(|sample| match sample {
-            Sample::Memory(sample) => Some(sample),
-            _ => None,
-        })
-    }
-
-    pub(crate) fn latencies(&self) -> impl Iterator<Item = &Latency> {
-        self.samples.iter().filter_map(|sample| match sample {
-            Sample::Latency(sample) => Some(sample),
-            _ => None,
-        })
-    }
-
-    fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.samples.iter().filter_map(|sample| match sample {
-            Sample::Change(sample) => Some(sample),
-            _ => None,
-        })
+    /// The samples of one kind.
+    pub(crate) fn all<'a, T: 'a>(&'a self) -> impl Iterator<Item = &'a T>
+    where
+        &'a T: TryFrom<&'a Sample>,
+    {
+        self.samples.iter().filter_map(|sample| sample.try_into().ok())
     }
 
     /// Of every change of every sample.
     fn changed(&self, which: impl Fn(&Changed) -> f64) -> Vec<f64> {
-        self.changes().flat_map(|sample| &sample.changes).map(which).collect()
+        self.all::<Change>().flat_map(|sample| &sample.changes).map(which).collect()
     }
 
     /// What went wrong, if anything did. A request that a changed configuration lost is a figure.
@@ -124,7 +104,7 @@ impl Report {
         match self.measure {
             Measure::Throughput => median(&figures(row)),
             Measure::Idle | Measure::Resident => {
-                median(&row.memories().map(Memory::bytes).collect::<Vec<_>>())
+                median(&row.all().map(Memory::bytes).collect::<Vec<_>>())
             }
             Measure::Latency { .. } => self.added(row, |latency| latency.p50),
             Measure::Change => quantile(&row.changed(|changed| changed.all_ms), 0.99),
@@ -154,8 +134,8 @@ impl Report {
 
     /// What a proxy adds to a quantile of the direct run of the same round: the median, in µs.
     fn added(&self, row: &Row, of: impl Fn(&Percentiles) -> f64) -> Option<f64> {
-        let direct = self.row(DIRECT)?.latencies();
-        let added = row.latencies().zip(direct);
+        let direct = self.row(DIRECT)?.all::<Latency>();
+        let added = row.all::<Latency>().zip(direct);
         let added = added.map(|(with, without)| of(&with.latency) - of(&without.latency));
         median(&added.collect::<Vec<_>>())
     }
@@ -211,7 +191,7 @@ impl Report {
                 verdict(least && least_p99, "p50, p99 below every peer".to_owned(), found)
             }
             Target::Change { ms, slower_ms } => {
-                let failed: u64 = row.changes().map(|sample| sample.failed).sum();
+                let failed: u64 = row.all::<Change>().map(|sample| sample.failed).sum();
                 let slower = median(&slower(row, |(max, _)| max))?;
                 verdict(
                     figure <= ms && failed == 0 && slower <= slower_ms,
@@ -331,7 +311,7 @@ impl Report {
         let share = |share: f64| format!("{:.0} %", share * 100.0);
         match self.measure {
             Measure::Throughput => {
-                let samples = || row.throughputs();
+                let samples = || row.all();
                 let rate = thousands(mid(samples().map(Throughput::per_second).collect()));
                 let Some(figure) = self.figure(row) else {
                     return [vec![dash(); 5], vec![rate], vec![dash(); 4]].concat();
@@ -352,7 +332,7 @@ impl Report {
             }
             Measure::Idle => {
                 let mib = |of: fn(&Memory) -> u64| {
-                    format!("{:.1}", mid(row.memories().map(|m| of(m) as f64 / MIB).collect()))
+                    format!("{:.1}", mid(row.all().map(|m| of(m) as f64 / MIB).collect()))
                 };
                 let figure = self.figure(row).map_or_else(dash, thousands);
                 vec![figure, best, mib(|m| m.before_bytes), mib(|m| m.after_bytes)]
@@ -367,14 +347,14 @@ impl Report {
                     DIRECT => dash(),
                     _ => self.added(row, of).map_or_else(dash, |us| format!("{us:+.0}")),
                 };
+                let all = || row.all::<Latency>();
                 let whole = |of: fn(&Percentiles) -> f64| {
-                    let all = row.latencies().map(|sample| of(&sample.latency)).collect();
+                    let all = all().map(|sample| of(&sample.latency)).collect();
                     format!("{:.0}", mid(all))
                 };
-                let waited =
-                    mid(row.latencies().map(|s| s.waited_s / s.window_s.max(1e-9)).collect());
-                let cpu = mid(row.latencies().map(|s| s.cpu_s / s.window_s.max(1e-9)).collect());
-                let count = row.latencies().map(|sample| sample.latency.count).sum::<u64>();
+                let waited = mid(all().map(|s| s.waited_s / s.window_s.max(1e-9)).collect());
+                let cpu = mid(all().map(|s| s.cpu_s / s.window_s.max(1e-9)).collect());
+                let count = all().map(|sample| sample.latency.count).sum::<u64>();
                 let mut cells: Vec<_> = of.map(added).into_iter().chain(of.map(whole)).collect();
                 cells.extend([thousands(count as f64), share(cpu), share(waited)]);
                 cells.push(
@@ -392,10 +372,10 @@ impl Report {
                     row.changed(|changed| changed.all_ms),
                 );
                 let tail = |of: fn(&Change) -> f64| {
-                    format!("{:.1}", mid(row.changes().map(of).collect()) / 1e3)
+                    format!("{:.1}", mid(row.all().map(of).collect()) / 1e3)
                 };
                 let signed = |values| format!("{:+.1}", mid(values));
-                let failed: u64 = row.changes().map(|sample| sample.failed).sum();
+                let failed: u64 = row.all::<Change>().map(|sample| sample.failed).sum();
                 vec![
                     at(&first, 0.5),
                     at(&first, 0.99),
@@ -423,11 +403,11 @@ fn dash() -> String {
 }
 
 fn figures(row: &Row) -> Vec<f64> {
-    row.throughputs().map(Throughput::per_cpu_second).collect()
+    row.all().map(Throughput::per_cpu_second).collect()
 }
 
 fn slower(row: &Row, which: fn((f64, f64)) -> f64) -> Vec<f64> {
-    row.changes().map(|sample| which(sample.slower_ms())).collect()
+    row.all::<Change>().map(|sample| which(sample.slower_ms())).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,19 @@ pub(crate) enum Sample {
     Throughput(Throughput),
 }
 
+macro_rules! kinds {
+    ($($kind:ident),*) => {$(
+        impl<'a> TryFrom<&'a Sample> for &'a $kind {
+            type Error = ();
+
+            fn try_from(sample: &'a Sample) -> Result<Self, ()> {
+                if let Sample::$kind(sample) = sample { Ok(sample) } else { Err(()) }
+            }
+        }
+    )*};
+}
+kinds!(Change, Latency, Memory, Throughput);
+
 /// One measured window of a closed loop.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Throughput {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::plot::{self, Bar, Line};
 use crate::report::{Report, Row};
-use crate::sample::Percentiles;
+use crate::sample::{Latency, Percentiles};
 use crate::scenario::{self, Measure};
 use crate::stats::median;
 
@@ -128,7 +128,7 @@ fn plot_of(report: &Report) -> String {
         .filter(|row| row.trouble().is_none() && !row.samples.is_empty())
         .map(|row| {
             let of = |index| {
-                let values = row.latencies().map(|sample| sample.latency.values()[index]);
+                let values = row.all::<Latency>().map(|sample| sample.latency.values()[index]);
                 median(&values.collect::<Vec<f64>>()).unwrap_or_default()
             };
             Line { name: row.peer.clone(), values: (0..Percentiles::NAMES.len()).map(of).collect() }
