@@ -199,13 +199,13 @@ impl Comparison<'_> {
         &self,
         binaries: &'b Binaries,
     ) -> Vec<(Contender, Option<&'b Result<PathBuf>>)> {
-        let Scenario { measure, work, wire, .. } = *self.scenario;
+        let Scenario { measure, work, wire, protocol, .. } = *self.scenario;
         let mut contenders = Vec::new();
         let direct = matches!(measure, Measure::Throughput | Measure::Latency { .. });
         if direct && wire == Wire::Cleartext {
             contenders.push((Contender::Direct, None));
         }
-        for (peer, binary) in binaries.iter().filter(|(peer, _)| peer.can(work, wire)) {
+        for (peer, binary) in binaries.iter().filter(|(peer, _)| peer.can(work, wire, protocol)) {
             // The relay holds nothing that a configuration or a request could need.
             if *peer == Peer::Relay && measure == Measure::Resident {
                 continue;
@@ -347,6 +347,7 @@ impl Comparison<'_> {
             work,
             connections: self.scenario.connections_max(),
             tls: self.scenario.wire != Wire::Cleartext,
+            protocol: self.scenario.protocol,
             dir: folder.0.clone(),
         };
         let port = if peer.is_some() { setup.listen } else { setup.back_end };

@@ -66,6 +66,14 @@ pub(crate) fn fields<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a
     })
 }
 
+/// Every field's name and value.
+pub(crate) fn all_fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    head.split(|&byte| byte == b'\n').skip(1).filter_map(|line| {
+        let colon = memchr(b':', line)?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
+}
+
 /// The body of every answer and request of `length` bytes: printable, without a short period, the same
 /// in every run.
 pub(crate) fn body(length: usize) -> Vec<u8> {

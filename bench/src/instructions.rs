@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::compare::{Folder, free_port};
 use crate::cpu;
-use crate::engine::{Engine, Load, Until};
+use crate::engine::{Engine, Load, Streams, Until};
 use crate::peer::{Peer, Setup};
 use crate::scenario::{self, Scenario, Wire};
 use crate::stats::thousands;
@@ -175,6 +175,7 @@ fn count(
         work: scenario.work,
         connections: scenario.connections_max(),
         tls: scenario.wire != Wire::Cleartext,
+        protocol: scenario.protocol,
         dir: folder.0.clone(),
     };
     let mut environment = Vec::new();
@@ -183,11 +184,13 @@ fn count(
     }
     let wrap = counter.wrap(&file);
     let running = Peer::Ringway.start_in(&wrap, binary, &setup, &environment, core)?;
+    let load = scenario.load(&Arc::default());
     let load = Load {
         target: ([127, 0, 0, 1], setup.listen).into(),
         connections: CONNECTIONS,
         until: Until::Answers(requests),
-        ..scenario.load(&Arc::default())
+        http2: load.http2.map(|streams| Streams { at_once: 1, ..streams }),
+        ..load
     };
     scenario.verify(&mut engine, &load).context("does not do the work")?;
     let outcome = engine.run(&load, &mut |_| Ok(()))?;

@@ -13,12 +13,15 @@ use clap::{Args, Parser, Subcommand};
 use crate::cpu::Used;
 use crate::engine::{Edge, Engine, Load, Pace, Until, keep};
 use crate::peer::Peer;
+use crate::scenario::Protocol;
 
 mod browser;
 mod change;
 mod compare;
 mod cpu;
 mod engine;
+mod h2;
+mod hpack;
 mod http;
 mod instructions;
 mod peer;
@@ -136,6 +139,9 @@ struct Drive {
     host: String,
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Over HTTP/2, each connection has 16 requests under way.
+    #[arg(long, value_enum, default_value_t = Protocol::Http1)]
+    protocol: Protocol,
     /// Requests per second, whatever the answers do; without it, as fast as answers come.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
@@ -200,13 +206,18 @@ fn load(arguments: &Drive) -> Result<()> {
         cpu::pin(core).with_context(|| format!("pinning to core {core}"))?;
     }
     let last = arguments.path.rsplit('/').next().unwrap_or_default();
-    let Ok(answer_bytes) = last.parse() else {
+    let Ok(answer_bytes) = last.parse::<u64>() else {
         bail!("the path must end in /N, the size of the answer")
     };
-    let request = format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", arguments.path, arguments.host);
+    let prefix = &arguments.path[..arguments.path.len() - last.len()];
+    let request = match arguments.protocol {
+        Protocol::Grpc => scenario::grpc_request(&arguments.host, prefix, answer_bytes as usize),
+        _ => format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", arguments.path, arguments.host)
+            .into_bytes(),
+    };
     let load = Load {
         target: arguments.target,
-        requests: vec![keep(request.into_bytes())],
+        requests: vec![keep(request)],
         status: 200,
         answer_bytes: Some(answer_bytes),
         connections: arguments.connections,
@@ -220,6 +231,7 @@ fn load(arguments: &Drive) -> Result<()> {
         reconnect: false,
         upgrade: None,
         changes: None,
+        http2: arguments.protocol.streams(),
     };
     let mut engine = Engine::open(arguments.back_end)?;
     let family = arguments.pid.map(cpu::family).transpose()?.unwrap_or_default();

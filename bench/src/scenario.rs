@@ -7,10 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::browser;
-use crate::engine::{Engine, Exchange, Load, Pace, Until, keep};
+use crate::engine::{Engine, Exchange, Load, Pace, Streams, Until, keep};
+use crate::h2;
 use crate::http;
 use crate::tls::{self, Sessions};
 
@@ -57,6 +59,20 @@ pub(crate) enum Wire {
     TlsResumptions,
 }
 
+/// What clients and the back end speak; the proxy translates where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1 both.
+    Http1,
+    /// Clients HTTP/2, by ALPN over TLS and by prior knowledge in cleartext; the back end HTTP/1.1.
+    Http2,
+    /// gRPC, HTTP/2 both.
+    Grpc,
+}
+
+/// Requests that a connection over HTTP/2 has under way.
+pub(crate) const STREAMS: usize = 16;
+
 /// What is read off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -99,6 +115,7 @@ pub(crate) struct Scenario {
     pub(crate) target: Option<Target>,
     pub(crate) work: Work,
     pub(crate) wire: Wire,
+    pub(crate) protocol: Protocol,
     pub(crate) connections: usize,
     /// Part of `--quick`.
     pub(crate) quick: bool,
@@ -118,6 +135,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         target: None,
         work: Work::Forward,
         wire: Wire::Cleartext,
+        protocol: Protocol::Http1,
         connections: 64,
         quick: false,
         churn: false,
@@ -128,6 +146,9 @@ pub(crate) fn all() -> Vec<Scenario> {
     let best = |ratio| Some(Target::Best(ratio));
     let gateway = Scenario { work: Work::Gateway, browser: true, ..plain.clone() };
     let tls = Scenario { wire: Wire::Tls, ..plain.clone() };
+    let http2 =
+        Scenario { target: best(1.2), protocol: Protocol::Http2, connections: 16, ..plain.clone() };
+    let grpc = Scenario { protocol: Protocol::Grpc, answer_bytes: 16, ..http2.clone() };
     let idle = Scenario { measure: Measure::Idle, ..plain.clone() };
     let resident = Scenario { measure: Measure::Resident, ..plain.clone() };
     let rate = Scenario { target: Some(Target::LeastLatency), ..plain.clone() };
@@ -231,6 +252,28 @@ pub(crate) fn all() -> Vec<Scenario> {
             ..tls
         },
         Scenario {
+            name: "h2-tls",
+            title: "HTTP/2 over TLS 1.3, 16 streams per connection, HTTP/1.1 back end, 13 B answer",
+            wire: Wire::Tls,
+            ..http2.clone()
+        },
+        Scenario {
+            name: "h2c",
+            title: "HTTP/2 in cleartext, 16 streams per connection, HTTP/1.1 back end, 13 B answer",
+            ..http2
+        },
+        Scenario {
+            name: "grpc",
+            title: "unary gRPC in cleartext, 16 streams per connection, 16 B messages",
+            ..grpc.clone()
+        },
+        Scenario {
+            name: "grpc-tls",
+            title: "unary gRPC over TLS 1.3, 16 streams per connection, 16 B messages",
+            wire: Wire::Tls,
+            ..grpc
+        },
+        Scenario {
             name: "tunnel",
             title: "TCP tunnel, 13 B answer",
             work: Work::Tunnel,
@@ -332,12 +375,20 @@ pub(crate) fn route_prefix(index: usize) -> String {
     format!("/r-{index:05}/")
 }
 
+impl Protocol {
+    /// How clients speak HTTP/2, if they do.
+    pub(crate) fn streams(self) -> Option<Streams> {
+        (self != Self::Http1).then_some(Streams { at_once: STREAMS, grpc: self == Self::Grpc })
+    }
+}
+
 impl Scenario {
     /// The load of this scenario, for any proxy; target, pace and duration are the caller's to set.
     /// Clients that resume sessions show those of `sessions`.
     pub(crate) fn load(&self, sessions: &Arc<Sessions>) -> Load {
         // Strides through all of them, so that no proxy profits from asking for neighbours.
         let stride = |index: usize, count: usize| index * 7_919 % count;
+        let protocols = if self.protocol == Protocol::Http1 { &[][..] } else { &["h2"][..] };
         let requests = match self.work {
             Work::Forward | Work::Tunnel => vec![self.request(HOST, "/api/")],
             Work::WebSocket => vec![message()],
@@ -374,19 +425,23 @@ impl Scenario {
             compare_every: 61,
             tls: match self.wire {
                 Wire::Cleartext => None,
-                Wire::Tls | Wire::TlsHandshakes => Some(tls::client(None)),
-                Wire::TlsResumptions => Some(tls::client(Some(Arc::clone(sessions)))),
+                Wire::Tls | Wire::TlsHandshakes => Some(tls::client(None, protocols)),
+                Wire::TlsResumptions => Some(tls::client(Some(Arc::clone(sessions)), protocols)),
             },
             reconnect: self.churn
                 || matches!(self.wire, Wire::TlsHandshakes | Wire::TlsResumptions),
             upgrade: (self.work == Work::WebSocket).then(|| keep(UPGRADE.as_bytes().to_vec())),
             changes: None,
+            http2: self.protocol.streams(),
         }
     }
 
-    /// wrk knows neither this TLS nor WebSockets, and keeps its connections.
+    /// wrk knows neither this TLS nor HTTP/2 nor WebSockets, and keeps its connections.
     pub(crate) fn suits_wrk(&self) -> bool {
-        self.wire == Wire::Cleartext && self.work != Work::WebSocket && !self.churn
+        self.wire == Wire::Cleartext
+            && self.protocol == Protocol::Http1
+            && self.work != Work::WebSocket
+            && !self.churn
     }
 
     /// Connections at a time that proxies must be ready for: some more than there are, so that no
@@ -406,7 +461,11 @@ impl Scenario {
         }
     }
 
+    /// As HTTP/1.1 writes it, whatever the protocol.
     fn request(&self, host: &str, prefix: &str) -> Vec<u8> {
+        if self.protocol == Protocol::Grpc {
+            return grpc_request(host, prefix, self.answer_bytes);
+        }
         let method = if self.post_bytes > 0 { "POST" } else { "GET" };
         let mut head =
             format!("{method} {prefix}{} HTTP/1.1\r\nhost: {host}\r\n", self.answer_bytes);
@@ -424,6 +483,7 @@ impl Scenario {
         let exchange = engine.probe(load)?;
         let tls = self.wire != Wire::Cleartext;
         check(self.work, tls, self.answer_bytes, &exchange)?;
+        check_protocol(self.protocol, &exchange)?;
         let (first, last, none) = match self.work {
             Work::Routes(count) | Work::Changing(count) => {
                 ((HOST.to_owned(), 0), (HOST.to_owned(), count - 1), (HOST.to_owned(), count))
@@ -475,6 +535,20 @@ fn check(work: Work, tls: bool, answer_bytes: usize, exchange: &Exchange) -> Res
     exactly("the client", down, "x-powered-by", &[])
 }
 
+/// Whether the back end was spoken to in its own protocol.
+fn check_protocol(protocol: Protocol, exchange: &Exchange) -> Result<()> {
+    let (up, down) = (&exchange.upstream_head, &exchange.answer_head);
+    let line = up.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let version: &[u8] = if protocol == Protocol::Grpc { b"HTTP/2" } else { b"HTTP/1.1" };
+    ensure!(line.ends_with(version), "the back end was asked for {}", show(line));
+    if protocol == Protocol::Grpc {
+        exactly("the back end", up, "content-type", &["application/grpc"])?;
+        exactly("the back end", up, "te", &["trailers"])?;
+        exactly("the client", down, "content-type", &["application/grpc"])?;
+    }
+    Ok(())
+}
+
 fn exactly(end: &str, head: &[u8], name: &str, expected: &[&str]) -> Result<()> {
     let found: Vec<_> = http::fields(head, name).map(show).collect();
     if found != expected {
@@ -496,6 +570,15 @@ sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 /// proxy here looks into it.
 fn message() -> Vec<u8> {
     [&[0x82, 0x80 | 122, 1, 2, 3, 4][..], &http::body(122)].concat()
+}
+
+/// A unary call whose message is as long as its answer's.
+pub(crate) fn grpc_request(host: &str, prefix: &str, length: usize) -> Vec<u8> {
+    let head = format!(
+        "POST {prefix}{length} HTTP/2\r\nhost: {host}\r\n{CLIENT_FIELDS}\
+         content-type: application/grpc\r\nte: trailers\r\n\r\n"
+    );
+    [head.into_bytes(), h2::grpc_message(length)].concat()
 }
 
 const CLIENT_FIELDS: &str = "user-agent: ringway-bench\r\naccept: */*\r\n";

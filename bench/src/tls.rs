@@ -24,8 +24,9 @@ pub(crate) const CERTIFICATE: &str = "tls.crt";
 pub(crate) const KEY: &str = "tls.key";
 pub(crate) const BOTH: &str = "tls.pem";
 
-/// A client's configuration; without `sessions` every handshake is a full one.
-pub(crate) fn client(sessions: Option<Arc<Sessions>>) -> Arc<ClientConfig> {
+/// A client's configuration; without `sessions` every handshake is a full one. `protocols` are offered
+/// by ALPN.
+pub(crate) fn client(sessions: Option<Arc<Sessions>>, protocols: &[&str]) -> Arc<ClientConfig> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
@@ -37,6 +38,7 @@ pub(crate) fn client(sessions: Option<Arc<Sessions>>) -> Arc<ClientConfig> {
         .with_no_client_auth();
     config.resumption =
         sessions.map_or_else(Resumption::disabled, |sessions| Resumption::store(sessions));
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
 }
 

@@ -24,6 +24,7 @@ fn load(engine: &Engine, request: String, answer_bytes: u64) -> Load {
         reconnect: false,
         upgrade: None,
         changes: None,
+        http2: None,
     }
 }
 
@@ -186,7 +187,7 @@ fn tls_clients_keep_or_resume_their_sessions() {
     let plain = Load { target, until: Until::Answers(200), ..load(&engine, get(13), 13) };
     for (resume, reconnect) in [(false, false), (false, true), (true, true)] {
         let sessions = Arc::<Sessions>::default();
-        let tls = Some(crate::tls::client(resume.then(|| sessions.clone())));
+        let tls = Some(crate::tls::client(resume.then(|| sessions.clone()), &[]));
         sessions.gather();
         if resume {
             engine
@@ -273,4 +274,105 @@ fn the_first_and_last_request_of_each_configuration_are_seen() {
     assert_eq!(outcome.seen[1], None);
     assert!(outcome.seen[0].unwrap().first < outcome.seen[2].unwrap().first);
     assert!(outcome.seen[2].unwrap().first < outcome.seen[0].unwrap().last);
+}
+
+/// The same over HTTP/2; `grpc` sends and expects messages.
+fn http2(engine: &Engine, grpc: bool, size: usize) -> Load {
+    let request = match grpc {
+        true => crate::scenario::grpc_request("h", "/api/", size),
+        false => get(size).into_bytes(),
+    };
+    Load {
+        requests: vec![keep(request)],
+        http2: Some(Streams { at_once: 16, grpc }),
+        ..load(engine, String::new(), size as u64)
+    }
+}
+
+#[test]
+fn streams_get_every_answer_whole() {
+    let mut engine = engine();
+    for (grpc, size) in [(false, 0), (false, 13), (false, 16_000), (true, 0), (true, 16)] {
+        let outcome = engine.run(&http2(&engine, grpc, size), &mut ignore).unwrap();
+        assert_eq!(outcome.first_error, None);
+        assert!(outcome.answers >= 2_000, "{}", outcome.answers);
+        // Of gRPC the requests' bodies too.
+        let compared = if grpc { 4_000 } else { 2_000 };
+        assert!(outcome.compared >= compared, "{}", outcome.compared);
+    }
+}
+
+#[test]
+fn streams_wait_for_requests_that_are_due() {
+    let mut engine = engine();
+    let load = Load {
+        connections: 2,
+        pace: Pace::Open { per_second: 2_000 },
+        until: Until::Answers(500),
+        ..http2(&engine, false, 13)
+    };
+    let outcome = engine.run(&load, &mut ignore).unwrap();
+    assert_eq!(outcome.first_error, None);
+    assert_eq!(outcome.latency.len(), outcome.answers);
+}
+
+#[test]
+fn a_probe_over_http2_shows_both_ends() {
+    let mut engine = engine();
+    let exchange = engine.probe(&http2(&engine, true, 16)).unwrap();
+    let show = |head: &[u8]| String::from_utf8(head.to_vec()).unwrap();
+    let request = "POST /api/16 HTTP/2\r\nhost: h\r\nuser-agent: ringway-bench\r\naccept: */*\r\n\
+        content-type: application/grpc\r\nte: trailers\r\n\r\n";
+    assert_eq!(show(&exchange.upstream_head), request);
+    let answer = "HTTP/2 200\r\ncontent-type: application/grpc\r\n\r\n";
+    assert_eq!(show(&exchange.answer_head), answer);
+}
+
+#[test]
+fn wrong_answers_on_streams_are_errors() {
+    let mut engine = engine();
+    let wrong = |load: Load, engine: &mut Engine| engine.probe(&load).unwrap_err().to_string();
+    let load = http2(&engine, false, 14);
+    let long = Load { answer_bytes: Some(13), ..load.clone() };
+    assert_eq!(wrong(long, &mut engine), "a body arrived changed");
+    let unseen = Load { answer_bytes: Some(13), compare_every: 1_000, ..load.clone() };
+    let outcome = engine.run(&unseen, &mut ignore).unwrap();
+    assert_eq!(outcome.first_error.unwrap(), "a body of 14 bytes, not 13");
+    let status = Load { status: 404, ..load.clone() };
+    assert_eq!(wrong(status, &mut engine), "answered 200, not 404");
+    let plain = Load { http2: Some(Streams { at_once: 1, grpc: true }), ..load };
+    assert!(wrong(plain, &mut engine).contains("a body"));
+}
+
+/// An HTTP/2 server that sends these frames after its settings.
+fn scripted(frames: &'static [u8]) -> SocketAddr {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = server.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut client, _) = server.accept().unwrap();
+        let mut request = [0; 4096];
+        assert!(client.read(&mut request).unwrap() > 0);
+        client.write_all(&[b"\0\0\0\x04\0\0\0\0\0", frames].concat()).unwrap();
+        while client.read(&mut request).unwrap_or(0) > 0 {}
+    });
+    target
+}
+
+#[test]
+fn calls_that_fail_are_errors() {
+    for (frames, error) in [
+        (&b"\0\0\x11\x01\x05\0\0\0\x01\x88\0\x0bgrpc-status\x0214"[..], "gRPC status 14 ''"),
+        (b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x10\x01\x05\0\0\0\x01\0\x0bgrpc-status\x0213", "13"),
+        (b"\0\0\x01\x01\x05\0\0\0\x01\x88", "without its trailers"),
+        (b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08", "reset: 8"),
+        (b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b", "GOAWAY 11"),
+        (b"\0\0\x01\x01\x05\0\0\0\x09\x88", "an answer to no request"),
+        (b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x02", "2 streams at a time"),
+    ] {
+        let mut engine = engine();
+        let load = Load { target: scripted(frames), connections: 1, ..http2(&engine, true, 16) };
+        let load = Load { http2: Some(Streams { at_once: 3, grpc: true }), ..load };
+        let found = engine.run(&load, &mut ignore).unwrap().first_error.unwrap();
+        assert!(found.contains(error), "{found}");
+    }
 }

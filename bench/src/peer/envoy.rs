@@ -5,10 +5,17 @@
 use serde_json::{Value, json};
 
 use super::Setup;
-use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Protocol, Work, host_name, route_prefix};
 use crate::tls;
 
 pub(super) fn configuration(setup: &Setup) -> String {
+    let options = match setup.protocol {
+        Protocol::Grpc => json!({UPSTREAM: {
+            "@type": format!("type.googleapis.com/{UPSTREAM}"),
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }}),
+        Protocol::Http1 | Protocol::Http2 => json!({}),
+    };
     let address =
         |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
     let many = 1_000_000;
@@ -24,6 +31,7 @@ pub(super) fn configuration(setup: &Setup) -> String {
             "clusters": [{
                 "name": "up",
                 "type": "STATIC",
+                "typed_extension_protocol_options": options,
                 "circuit_breakers": {"thresholds": [{
                     "max_connections": many,
                     "max_pending_requests": many,
@@ -40,6 +48,7 @@ pub(super) fn configuration(setup: &Setup) -> String {
 
 fn chain(setup: &Setup) -> Value {
     let gateway = setup.work == Work::Gateway;
+    let http2 = setup.protocol != Protocol::Http1;
     let filter = match setup.work {
         Work::Tunnel => json!({
             "name": "tcp",
@@ -54,7 +63,7 @@ fn chain(setup: &Setup) -> Value {
             "typed_config": {
                 "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
                 "stat_prefix": "in",
-                "codec_type": "HTTP1",
+                "codec_type": if http2 { "HTTP2" } else { "HTTP1" },
                 "use_remote_address": gateway,
                 "skip_xff_append": !gateway,
                 "generate_request_id": gateway,
@@ -89,6 +98,7 @@ fn chain(setup: &Setup) -> Value {
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
                 "common_tls_context": {
+                    "alpn_protocols": if http2 { vec!["h2"] } else { vec![] },
                     "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
                     "tls_certificates": [
                         {"certificate_chain": file(tls::CERTIFICATE), "private_key": file(tls::KEY)},
@@ -160,4 +170,5 @@ fn routes(work: Work, generation: usize) -> Vec<Value> {
     }
 }
 
+const UPSTREAM: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";

@@ -3,7 +3,7 @@
 //! configuration changed by the master process's reload.
 
 use super::Setup;
-use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Protocol, Work, host_name, route_prefix};
 use crate::tls;
 
 pub(super) fn configuration(setup: &Setup, generation: usize) -> String {
@@ -41,6 +41,14 @@ pub(super) fn configuration(setup: &Setup, generation: usize) -> String {
             ("tune.ssl.cachesize 0\n", format!(" ssl ssl-min-ver TLSv1.3 crt {}", file.display()))
         }
     };
+    let (streams, front, back) = match (setup.protocol, setup.tls) {
+        (Protocol::Http1, _) => ("", "", ""),
+        (protocol, tls) => (
+            "tune.h2.max-concurrent-streams 1000\n",
+            if tls { " alpn h2" } else { " proto h2" },
+            if protocol == Protocol::Grpc { " proto h2" } else { "" },
+        ),
+    };
     // A reload hands the listening sockets on, so that no connection in their queues is lost.
     let sockets = match setup.work {
         Work::Changing(_) => {
@@ -52,7 +60,7 @@ pub(super) fn configuration(setup: &Setup, generation: usize) -> String {
         "global
 nbthread 1
 maxconn {connections}
-{global}{sockets}defaults
+{global}{streams}{sockets}defaults
 mode {mode}
 timeout client 3600s
 timeout server 3600s
@@ -60,9 +68,9 @@ timeout connect 5s
 timeout tunnel 3600s
 option redispatch
 {http}{id}frontend in
-bind 127.0.0.1:{listen} backlog 4096{ssl}
+bind 127.0.0.1:{listen} backlog 4096{ssl}{front}
 {rules}backend up
-server null 127.0.0.1:{back_end} pool-purge-delay 3600s
+server null 127.0.0.1:{back_end} pool-purge-delay 3600s{back}
 "
     )
 }

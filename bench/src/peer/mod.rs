@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::cpu;
-use crate::scenario::{Wire, Work};
+use crate::scenario::{Protocol, Wire, Work};
 use crate::{tls, tools};
 
 mod envoy;
@@ -52,6 +52,7 @@ pub(crate) struct Setup {
     pub(crate) connections: usize,
     /// Terminates TLS with the certificate in `dir`.
     pub(crate) tls: bool,
+    pub(crate) protocol: Protocol,
     /// A folder of its own, which exists.
     pub(crate) dir: PathBuf,
 }
@@ -68,10 +69,12 @@ impl Peer {
         }
     }
 
-    /// Whether this peer can do this work at all.
-    pub(crate) fn can(self, work: Work, wire: Wire) -> bool {
+    /// Whether this peer can do this work at all. Copying HTTP/2 is no floor of what it costs to take
+    /// its streams apart.
+    pub(crate) fn can(self, work: Work, wire: Wire, protocol: Protocol) -> bool {
         let copies = matches!(work, Work::Forward | Work::Tunnel | Work::WebSocket);
-        self != Self::Relay || (copies && wire == Wire::Cleartext)
+        let plain = wire == Wire::Cleartext && protocol == Protocol::Http1;
+        self != Self::Relay || (copies && plain)
     }
 
     /// The version that the binary reports, one line.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::Setup;
-use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Protocol, Work, host_name, route_prefix};
 use crate::tls;
 
 /// `stream` is the module that copies bytes, where it is not built in.
@@ -39,6 +39,9 @@ proxy_pass 127.0.0.1:{back_end};
     }
     let route = |index| format!("location {} {{ proxy_pass http://up; }}\n", route_prefix(index));
     let locations: String = match setup.work {
+        Work::Forward | Work::Tunnel if setup.protocol == Protocol::Grpc => {
+            "location / { grpc_pass grpc://up; }\n".to_owned()
+        }
         Work::Forward | Work::Tunnel => "location / { proxy_pass http://up; }\n".to_owned(),
         Work::WebSocket => format!("location / {{\nproxy_pass http://up;\n{UPGRADE}}}\n"),
         // With a path in proxy_pass nginx replaces the matched prefix by it.
@@ -65,6 +68,8 @@ proxy_pass 127.0.0.1:{back_end};
         }
         _ => String::new(),
     };
+    // The word is older than the directive, and known to every release.
+    let http2 = if setup.protocol == Protocol::Http1 { "" } else { " http2" };
     let (ssl, certificate) = match setup.tls {
         false => ("", String::new()),
         true => (
@@ -98,12 +103,13 @@ keepalive_timeout 3600;
 proxy_http_version 1.1;
 proxy_set_header Connection \"\";
 proxy_set_header Host $host;
+grpc_set_header Host $host;
 proxy_buffer_size 16k;
 proxy_buffers 8 16k;
 proxy_busy_buffers_size 64k;
 proxy_max_temp_file_size 0;
 server {{
-listen 127.0.0.1:{listen}{ssl} default_server backlog=4096;
+listen 127.0.0.1:{listen}{ssl}{http2} default_server backlog=4096;
 {certificate}{locations}}}
 {hosts}}}
 "

@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use super::Setup;
-use crate::scenario::{PREFIXES_PER_HOST, PROBE, Work, host_name, route_prefix};
+use crate::scenario::{PREFIXES_PER_HOST, PROBE, Protocol, Work, host_name, route_prefix};
 use crate::tls;
 
 /// # Errors
@@ -23,7 +23,10 @@ pub(super) fn manifests(setup: &Setup) -> Result<String> {
     }
     let mut more = "";
     if setup.tls {
-        more = "  tlsSecret: {name: bench}\n";
+        more = match setup.protocol {
+            Protocol::Http1 => "  tlsSecret: {name: bench}\n",
+            _ => "  tlsSecret: {name: bench}\n  tls: {alpn_protocols: 'h2,http/1.1'}\n",
+        };
         text.push_str("---\n");
         text.push_str(&secret(setup)?);
     }
@@ -41,6 +44,9 @@ pub(super) fn manifests(setup: &Setup) -> Result<String> {
     let mut mapping =
         |name: &str, prefix: &str, more: &str| route(&mut text, setup, name, "*", prefix, more);
     match setup.work {
+        Work::Forward | Work::Tunnel if setup.protocol == Protocol::Grpc => {
+            mapping("all", "/", GRPC);
+        }
         Work::Forward | Work::Tunnel => mapping("all", "/", AS_IT_IS),
         Work::WebSocket => mapping("all", "/", UPGRADE),
         Work::Gateway => mapping("api", "/api/", GATEWAY),
@@ -108,6 +114,8 @@ fn secret(setup: &Setup) -> Result<String> {
 }
 
 const AS_IT_IS: &str = "  rewrite: \"\"\n";
+
+const GRPC: &str = "  rewrite: \"\"\n  grpc: true\n";
 
 const UPGRADE: &str = "  rewrite: \"\"\n  allow_upgrade: [websocket]\n";
 

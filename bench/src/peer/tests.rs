@@ -12,6 +12,7 @@ fn setup(work: Work) -> Setup {
         work,
         connections: 1_024,
         tls: false,
+        protocol: Protocol::Http1,
         dir: "/d".into(),
     }
 }
@@ -57,11 +58,38 @@ fn every_route_is_written_once() {
 }
 
 #[test]
+fn protocols_are_spoken_where_the_scenario_says() {
+    let texts = |protocol, tls| {
+        let setup = Setup { protocol, tls, ..setup(Work::Forward) };
+        let nginx = nginx::configuration(&setup, None);
+        [nginx, haproxy::configuration(&setup, 0), envoy::configuration(&setup)]
+    };
+    let clear = [" http2 default", "backlog 4096 proto h2", "\"codec_type\":\"HTTP2\""];
+    let tls = [" ssl http2 default", " alpn h2", "\"alpn_protocols\":[\"h2\"]"];
+    let grpc = ["grpc_pass grpc://up", "3600s proto h2", "\"http2_protocol_options\""];
+    for (protocol, secure, words) in [
+        (Protocol::Http2, false, clear),
+        (Protocol::Http2, true, tls),
+        (Protocol::Grpc, true, grpc),
+    ] {
+        let http1 = texts(Protocol::Http1, secure);
+        for ((text, http1), word) in texts(protocol, secure).iter().zip(&http1).zip(words) {
+            assert!(text.contains(word), "no {word} in {text}");
+            assert!(!http1.contains(word), "{word} in {http1}");
+        }
+    }
+    let setup = Setup { protocol: Protocol::Grpc, ..setup(Work::Forward) };
+    assert!(ringway::manifests(&setup).unwrap().contains("grpc: true"));
+}
+
+#[test]
 fn peers_are_asked_for_what_they_can() {
-    assert!(!Peer::Relay.can(Work::Gateway, Wire::Cleartext));
-    assert!(!Peer::Relay.can(Work::Forward, Wire::Tls));
-    assert!(Peer::Relay.can(Work::Forward, Wire::Cleartext));
-    assert!(Peer::Ringway.can(Work::Routes(1), Wire::Tls));
+    let http1 = Protocol::Http1;
+    assert!(!Peer::Relay.can(Work::Gateway, Wire::Cleartext, http1));
+    assert!(!Peer::Relay.can(Work::Forward, Wire::Tls, http1));
+    assert!(!Peer::Relay.can(Work::Forward, Wire::Cleartext, Protocol::Http2));
+    assert!(Peer::Relay.can(Work::Forward, Wire::Cleartext, http1));
+    assert!(Peer::Ringway.can(Work::Routes(1), Wire::Tls, http1));
 }
 
 #[test]

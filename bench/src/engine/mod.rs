@@ -3,11 +3,13 @@
 //! between them. Clients run a closed loop (each connection sends when it has its answer) or an open
 //! one (at a fixed rate, latency from the instant a request was due). The back end answers a path whose
 //! last segment is N with N bytes. Every answer's status and length are checked, and now and then a
-//! body, in both directions.
+//! body, in both directions. `http2.rs` is the same over HTTP/2, which the back end takes from whoever
+//! begins with its preface.
 //! Invariant: what one end sends (`http::body`) is what the other end compares with.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read as _, Write as _};
+use std::iter;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,11 +21,14 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
+use crate::h2;
 use crate::http::{self, Hash};
 use crate::ring::{Completion, Op, Ring};
 use crate::sample;
 use crate::scenario::HOST;
 use crate::schedule::Schedule;
+
+mod http2;
 
 /// A head longer than this is an error.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -80,6 +85,18 @@ pub(crate) struct Load {
     pub(crate) upgrade: Option<&'static [u8]>,
     /// Watches the proxy's configuration change.
     pub(crate) changes: Option<Changes>,
+    /// Clients speak HTTP/2.
+    pub(crate) http2: Option<Streams>,
+}
+
+/// How clients use HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Streams {
+    /// Requests that a connection has under way at a time.
+    pub(crate) at_once: usize,
+    /// Bodies are one gRPC message each, [`Load::answer_bytes`] being what is in it, and answers end
+    /// with a status.
+    pub(crate) grpc: bool,
 }
 
 /// A load under which the configuration changes. Requests whose target begins with `/g-N/` at the
@@ -174,6 +191,12 @@ pub(crate) struct Engine {
     plain: Vec<u8>,
     answers: HashMap<usize, &'static [u8]>,
     bodies: HashMap<u64, Hash>,
+    /// Answers over HTTP/2, by size and whether they are gRPC.
+    messages: HashMap<(usize, bool), h2::Message>,
+    /// Connections with bytes of their own to be sent before the next wait.
+    unsent: Vec<u32>,
+    /// When the requests were due whose answers have just come.
+    whole: Vec<Instant>,
     run: Run,
 }
 
@@ -181,12 +204,13 @@ struct Connection {
     socket: OwnedFd,
     side: Side,
     tls: Option<Box<Session>>,
+    http2: Option<Box<http2::Http2>>,
     /// Bytes of this connection's own that are being sent, and those that follow.
     out: Vec<u8>,
     next_out: Vec<u8>,
     /// Upgraded: bytes come back as they are.
     raw: bool,
-    /// A head that is not whole yet.
+    /// A head or frame that is not whole yet.
     partial: Vec<u8>,
     body_left: u64,
     /// The body's hash so far and the one it must have, when it is compared.
@@ -233,6 +257,9 @@ struct Run {
     counts: bool,
     answered: u64,
     capture: Option<Exchange>,
+    /// With [`Load::http2`]: its requests, and the body that answers have.
+    messages: Vec<h2::Message>,
+    body: &'static [u8],
     outcome: Outcome,
 }
 
@@ -250,6 +277,8 @@ impl Run {
             counts: false,
             answered: 0,
             capture,
+            messages: Vec::new(),
+            body: b"",
             outcome: Outcome::default(),
         }
     }
@@ -285,6 +314,7 @@ impl Engine {
             reconnect: false,
             upgrade: None,
             changes: None,
+            http2: None,
         };
         Ok(Self {
             ring,
@@ -295,6 +325,9 @@ impl Engine {
             plain: Vec::new(),
             answers: HashMap::new(),
             bodies: HashMap::new(),
+            messages: HashMap::new(),
+            unsent: Vec::new(),
+            whole: Vec::new(),
             run: Run::new(nothing, None),
         })
     }
@@ -341,6 +374,7 @@ impl Engine {
         let connections = load.connections;
         let until = Until::Answers(connections as u64);
         self.run = Run::new(Load { until, ..load.clone() }, None);
+        self.prepare_messages();
         self.run.sends = false;
         let mut made = 0;
         while made < connections && self.run.outcome.errors == 0 {
@@ -387,6 +421,7 @@ impl Engine {
 
     fn drive(&mut self, run: Run, at_edge: &mut dyn FnMut(Edge) -> Result<()>) -> Result<Outcome> {
         self.run = run;
+        self.prepare_messages();
         self.connect()?;
         let began = Instant::now();
         let (warm_up, window) = match self.run.load.until {
@@ -478,7 +513,13 @@ impl Engine {
         let slot = self.add(socket.into(), side);
         self.connections[slot as usize].as_mut().expect("just added").tls = tls;
         self.run.clients += 1;
-        self.run.idle.push(slot);
+        match self.run.load.http2 {
+            None => self.run.idle.push(slot),
+            Some(streams) => {
+                self.begin_http2(slot);
+                self.run.idle.extend(iter::repeat_n(slot, streams.at_once));
+            }
+        }
         Ok(())
     }
 
@@ -494,8 +535,11 @@ impl Engine {
         }
         for slot in 0..self.connections.len() as u32 {
             let connection = self.connections[slot as usize].as_mut();
-            if let Some(Connection { side: Side::Client { due, .. }, .. }) = connection {
+            if let Some(Connection { side: Side::Client { due, .. }, http2, .. }) = connection {
                 *due = None;
+                if let Some(http2) = http2 {
+                    http2.forget();
+                }
                 self.close(slot);
             }
         }
@@ -510,6 +554,9 @@ impl Engine {
     }
 
     fn turn(&mut self, wait: Duration) -> Result<()> {
+        while let Some(slot) = self.unsent.pop() {
+            self.flush(slot);
+        }
         let mut done = std::mem::take(&mut self.done);
         self.ring.turn(wait, &mut done)?;
         for completion in done.drain(..) {
@@ -548,6 +595,7 @@ impl Engine {
             socket,
             side,
             tls: None,
+            http2: None,
             out: Vec::new(),
             next_out: Vec::new(),
             raw: false,
@@ -615,6 +663,11 @@ impl Engine {
                     self.run.outcome.handshakes += 1;
                     self.run.outcome.resumed += u64::from(kind == HandshakeKind::Resumed);
                 }
+                if connection.http2.is_some() && session.connection.alpn_protocol() != Some(b"h2") {
+                    self.run.fail("the handshake did not agree on h2".to_owned());
+                    self.close(slot);
+                    break;
+                }
             }
             self.consume(slot, &plain);
             if let Err(error) = opened {
@@ -636,6 +689,9 @@ impl Engine {
         connection.out.clear();
         std::mem::swap(&mut connection.out, &mut connection.next_out);
         if let Some(session) = &mut connection.tls {
+            let mut writer = session.connection.writer();
+            writer.write_all(&connection.out).expect("requests fit its buffer");
+            connection.out.clear();
             while session.connection.wants_write() {
                 session.connection.write_tls(&mut connection.out).expect("a Vec takes everything");
             }
@@ -658,6 +714,9 @@ impl Engine {
             }
             if connection.raw {
                 return self.consume_raw(slot, bytes);
+            }
+            if connection.http2.is_some() {
+                return self.consume_frames(slot, bytes);
             }
             let stepped = if connection.body_left > 0 {
                 let now =
@@ -765,6 +824,10 @@ impl Engine {
                 }
                 *in_body = true;
                 length
+            }
+            Side::BackEnd { .. } if head == h2::PREFACE.0 => {
+                self.accept_http2(slot);
+                return Ok(());
             }
             Side::BackEnd { .. } if http::field(head, "upgrade").is_some() => {
                 if let Some(capture) = &mut self.run.capture {
@@ -886,6 +949,9 @@ impl Engine {
         if connection.closing {
             return;
         }
+        if connection.http2.is_some() {
+            return self.send_on_stream(slot, at);
+        }
         if connection.sending && connection.tls.is_none() {
             // The answer overtook the completion of its own request: that completion is in the
             // queue already, and sending now would only reorder bookkeeping.
@@ -946,10 +1012,11 @@ impl Engine {
     /// Ends a connection; its slot is free once nothing of it is in flight.
     fn close(&mut self, slot: u32) {
         let Some(connection) = self.connections[slot as usize].as_mut() else { return };
+        let open = connection.http2.as_mut().map_or(0, |http2| http2.forget());
         if let Side::Client { due, .. } = &mut connection.side
-            && due.take().is_some()
+            && (due.take().is_some() || open > 0)
         {
-            self.run.in_flight -= 1;
+            self.run.in_flight -= open.max(1);
             self.run.fail("closed before the answer was whole".to_owned());
         }
         let was_open = !std::mem::replace(&mut connection.closing, true);
