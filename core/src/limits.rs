@@ -66,6 +66,9 @@ pub const BUFFER_BYTES: usize = 16 * 1024;
 pub const BUFFER_POOL_MAX: usize = 4096;
 /// Free buffers that it keeps although nobody needed them for a second.
 pub const BUFFER_POOL_MIN: usize = 4;
+/// Connections of a worker between two requests that keep what serving one takes beside buffers, in
+/// case the next comes soon.
+pub const BURSTS_WAITING_MAX: usize = 256;
 /// A buffer for the rest of an answer's body, taken only when bytes are there: a 64 KiB answer and its
 /// head leave in one send.
 pub const LARGE_BUFFER_BYTES: usize = 68 * 1024;

@@ -13,12 +13,15 @@
 //! An exchange may also end in a tunnel, and the tunnel in the end of the connection.
 //!
 //! Between requests a connection holds no buffer: it waits to become readable. A burst keeps what
-//! else serving takes until the connection was quiet for [`REST`].
+//! else serving takes until the connection was quiet for [`REST`], or others do so already: after a
+//! storm of first requests that is most of what the worker would hold.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use ringway_core::limits::{BUFFER_BYTES, HEAD_TIMEOUT, LINGER, LINGER_BYTES_MAX};
+use ringway_core::limits::{
+    BUFFER_BYTES, BURSTS_WAITING_MAX, HEAD_TIMEOUT, LINGER, LINGER_BYTES_MAX,
+};
 use ringway_core::observe::metric::ListenerCell;
 use ringway_core::wire::Head;
 use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
@@ -89,8 +92,7 @@ async fn burst(client: &mut Client) -> After {
     let mut buffer = Vec::new();
     let mut head = Head::default();
     let mut scratch = Scratch::default();
-    let mut pace = Pace { since: cx.worker.timers.now(), quick: false };
-    let mut answered = false;
+    let mut pace = Pace { since: cx.worker.timers.now(), answered: false, quick: false };
     let after = loop {
         let received;
         (received, buffer) = receive_head(cx, stream, buffer, &mut head, idle, pace).await;
@@ -135,8 +137,7 @@ async fn burst(client: &mut Client) -> After {
         }
         let since = cx.worker.timers.recent();
         let waited = cx.worker.timers.at(started).saturating_sub(pace.since);
-        pace = Pace { since, quick: answered && waited <= QUICK };
-        answered = true;
+        pace = Pace { since, answered: true, quick: pace.answered && waited <= QUICK };
     };
     buffers.put(buffer);
     after
@@ -147,6 +148,8 @@ async fn burst(client: &mut Client) -> After {
 struct Pace {
     /// When the last answer was over, or the burst began, in the worker's milliseconds.
     since: u64,
+    /// There was one: a burst that has not seen a request yet has been told of one.
+    answered: bool,
     /// Its last request followed within [`QUICK`].
     quick: bool,
 }
@@ -215,13 +218,20 @@ async fn receive_head(
                 match received {
                     Some(Ok(n)) if n > 0 => continue,
                     Some(_) => return (Received::End, buffer),
-                    None => pace = Pace { since: worker.timers.now(), quick: false },
+                    None => pace = Pace { since: worker.timers.now(), quick: false, ..pace },
                 }
             }
             // Whoever is at work uses it meanwhile, while it is in the cache.
             worker.buffers.put(buffer);
+            let waiting = &worker.bursts_waiting;
+            if pace.answered && waiting.get() >= BURSTS_WAITING_MAX {
+                return (Received::Rest, Vec::new());
+            }
             worker.timers.arm(&stream.timer, pace.since, REST, Direction::Wake);
-            if !stream.readable().await {
+            waiting.set(waiting.get() + 1);
+            let readable = stream.readable().await;
+            waiting.set(waiting.get() - 1);
+            if !readable {
                 return (Received::Rest, Vec::new());
             }
             buffer = worker.buffers.take();

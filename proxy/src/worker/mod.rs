@@ -218,6 +218,8 @@ pub(crate) struct Worker {
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) recalls: Recalls,
+    /// Bursts between two requests, without a buffer.
+    pub(crate) bursts_waiting: Cell<usize>,
     pub(crate) handshakes: Handshakes,
     pub(crate) turns: Turns,
     pub(crate) clock: Clock,
@@ -269,6 +271,7 @@ impl Worker {
             log: LogWriter::new(start.log.clone(), start.options.access_log),
             buffers: Rc::default(),
             recalls: Recalls::default(),
+            bursts_waiting: Cell::new(0),
             handshakes: Handshakes::default(),
             turns: Turns::new(start.bell.clone()),
             draining: Cell::new(false),
