@@ -8,7 +8,7 @@
 //! octaves that it has seen values of.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::limits::{SLOTS_MAX, STATUSES_MAX};
 use crate::name::{ClusterSlot, ListenerSlot, RouteSlot};
@@ -158,70 +158,69 @@ cells! {
     }
 }
 
-/// Something per slot, allocated by chunks at first use: the one writer allocates, anybody reads.
+/// Something per number below `CHUNKS * CHUNKS * ROWS`, allocated by chunks of `ROWS` at first use:
+/// the one writer allocates, anybody reads.
 #[derive(Debug)]
-struct BySlot<T>([OnceLock<Box<Group<T>>>; CHUNKS]);
+struct Chunked<T, const ROWS: usize, const CHUNKS: usize>(
+    [OnceLock<Chunks<T, ROWS, CHUNKS>>; CHUNKS],
+);
 
-type Group<T> = [OnceLock<Chunk<T>>; CHUNKS];
-type Chunk<T> = Box<[T; CHUNK_ROWS]>;
+type Chunks<T, const ROWS: usize, const CHUNKS: usize> = Box<[OnceLock<Box<[T; ROWS]>>; CHUNKS]>;
 
-const CHUNK_ROWS: usize = 256;
-/// Chunks of a group, and groups.
-const CHUNKS: usize = 64;
+/// Something per slot.
+type BySlot<T> = Chunked<T, 256, 64>;
 
-const _: () = assert!(CHUNKS * CHUNKS * CHUNK_ROWS == SLOTS_MAX);
+const _: () = assert!(256 * 64 * 64 == SLOTS_MAX);
 
-impl<T> Default for BySlot<T> {
+impl<T, const ROWS: usize, const CHUNKS: usize> Default for Chunked<T, ROWS, CHUNKS> {
     fn default() -> Self {
         Self([const { OnceLock::new() }; CHUNKS])
     }
 }
 
-impl<T: Default> BySlot<T> {
-    /// What the slot has, allocated if need be: for the writer.
-    fn at(&self, slot: usize) -> &T {
-        let chunk = slot / CHUNK_ROWS;
-        let group =
+impl<T: Default, const ROWS: usize, const CHUNKS: usize> Chunked<T, ROWS, CHUNKS> {
+    /// What is there, allocated if need be: for the writer.
+    fn at(&self, number: usize) -> &T {
+        let chunk = number / ROWS;
+        let chunks =
             self.0[chunk / CHUNKS].get_or_init(|| Box::new([const { OnceLock::new() }; CHUNKS]));
-        let chunk = group[chunk % CHUNKS].get_or_init(|| {
-            let rows: Box<[T]> = (0..CHUNK_ROWS).map(|_| T::default()).collect();
+        let chunk = chunks[chunk % CHUNKS].get_or_init(|| {
+            let rows: Box<[T]> = (0..ROWS).map(|_| T::default()).collect();
             rows.try_into().unwrap_or_else(|_| unreachable!("as many as were made"))
         });
-        &chunk[slot % CHUNK_ROWS]
+        &chunk[number % ROWS]
     }
 }
 
-impl<T> BySlot<T> {
-    /// What the slot has, if its chunk is there: for readers.
-    fn read(&self, slot: usize) -> Option<&T> {
-        let chunk = slot / CHUNK_ROWS;
+impl<T, const ROWS: usize, const CHUNKS: usize> Chunked<T, ROWS, CHUNKS> {
+    /// What is there, if its chunk is: for readers.
+    fn read(&self, number: usize) -> Option<&T> {
+        let chunk = number / ROWS;
         let chunk = self.0[chunk / CHUNKS].get()?[chunk % CHUNKS].get()?;
-        Some(&chunk[slot % CHUNK_ROWS])
+        Some(&chunk[number % ROWS])
     }
 }
 
-/// Counters by slot, so many each.
+/// Rows by slot, so many counters each.
 type Rows<const CELLS: usize> = BySlot<Row<CELLS>>;
 
+/// What is counted of one listener, cluster or route. A request writes to one cache line of a
+/// route's row and to one of its buckets, and among thousands of routes each comes from memory.
 #[derive(Debug)]
-struct Row<const CELLS: usize>([AtomicU64; CELLS]);
+#[repr(C, align(128))]
+struct Row<const CELLS: usize> {
+    cells: [AtomicU64; CELLS],
+    time: Times,
+}
+
+type RouteRow = Row<{ RouteCell::COUNT }>;
+
+// Groups of up to 16 ms.
+const _: () = assert!(std::mem::offset_of!(RouteRow, time.groups) + 4 * 4 <= 64);
 
 impl<const CELLS: usize> Default for Row<CELLS> {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; CELLS])
-    }
-}
-
-/// Made at the first hit of its slot.
-type OnHit<T> = BySlot<OnceLock<Box<T>>>;
-
-impl<T: Default> OnHit<T> {
-    fn hit(&self, slot: usize) -> &T {
-        self.at(slot).get_or_init(Box::default)
-    }
-
-    fn read_hit(&self, slot: usize) -> Option<&T> {
-        self.read(slot)?.get().map(|value| &**value)
+        Self { cells: [const { AtomicU64::new(0) }; CELLS], time: Times::default() }
     }
 }
 
@@ -235,15 +234,44 @@ pub const HISTOGRAM_BUCKETS: usize = 8 * 30;
 
 /// Buckets that are allocated together: most routes answer within three octaves or six.
 const GROUP_BUCKETS: usize = 8 * 3;
+const GROUPS: usize = HISTOGRAM_BUCKETS / GROUP_BUCKETS;
 
-/// Log-linear histogram of microseconds, one writer.
+/// What a histogram has counted: the sum, and for each group of buckets its number in [`Buckets`]
+/// plus one, 0 where nothing fell into it.
 #[derive(Debug, Default)]
-pub struct Histogram {
-    groups: [OnceLock<Box<[AtomicU64; GROUP_BUCKETS]>>; HISTOGRAM_BUCKETS / GROUP_BUCKETS],
+#[repr(C)]
+struct Times {
     sum_us: AtomicU64,
+    groups: [AtomicU32; GROUPS],
 }
 
-impl Histogram {
+#[derive(Debug)]
+struct Group([AtomicU64; GROUP_BUCKETS]);
+
+impl Default for Group {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; GROUP_BUCKETS])
+    }
+}
+
+/// The buckets of all histograms of a slab, group by group in the order in which they were needed.
+#[derive(Debug, Default)]
+struct Buckets {
+    groups: Chunked<Group, 128, 512>,
+    used: AtomicU32,
+}
+
+// Routes, clusters and listeners.
+const _: () = assert!(128 * 512 * 512 >= 3 * SLOTS_MAX * GROUPS);
+
+/// Log-linear histogram of microseconds, one writer.
+#[derive(Clone, Copy, Debug)]
+pub struct Histogram<'s> {
+    times: &'s Times,
+    buckets: &'s Buckets,
+}
+
+impl<'s> Histogram<'s> {
     /// Which bucket a value falls into. Values up to 8 have a bucket each.
     pub fn bucket(us: u64) -> usize {
         if us < 8 {
@@ -270,24 +298,34 @@ impl Histogram {
         low + (Self::bucket_max(bucket) - low) / 2
     }
 
-    pub fn record(&self, us: u64) {
+    pub fn record(self, us: u64) {
         let bucket = Self::bucket(us);
-        let group = self.groups[bucket / GROUP_BUCKETS]
-            .get_or_init(|| Box::new([const { AtomicU64::new(0) }; GROUP_BUCKETS]));
-        add(&group[bucket % GROUP_BUCKETS], 1);
-        add(&self.sum_us, us);
+        let group = &self.times.groups[bucket / GROUP_BUCKETS];
+        let number = match group.load(Relaxed) {
+            0 => {
+                let used = self.buckets.used.load(Relaxed) + 1;
+                self.buckets.used.store(used, Relaxed);
+                group.store(used, Relaxed);
+                used
+            }
+            number => number,
+        };
+        let group = self.buckets.groups.at(number as usize - 1);
+        add(&group.0[bucket % GROUP_BUCKETS], 1);
+        add(&self.times.sum_us, us);
     }
 
     /// How many values each bucket has.
-    pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..HISTOGRAM_BUCKETS).map(|bucket| {
-            let group = self.groups[bucket / GROUP_BUCKETS].get();
-            group.map_or(0, |group| group[bucket % GROUP_BUCKETS].load(Relaxed))
+    pub fn counts(self) -> impl Iterator<Item = u64> + use<'s> {
+        self.times.groups.iter().flat_map(move |number| {
+            let number = (number.load(Relaxed) as usize).checked_sub(1);
+            let group = number.and_then(|number| self.buckets.groups.read(number));
+            (0..GROUP_BUCKETS).map(move |at| group.map_or(0, |group| group.0[at].load(Relaxed)))
         })
     }
 
-    pub fn sum_us(&self) -> u64 {
-        self.sum_us.load(Relaxed)
+    pub fn sum_us(self) -> u64 {
+        self.times.sum_us.load(Relaxed)
     }
 }
 
@@ -328,12 +366,8 @@ pub struct Slab {
     listeners: Rows<{ ListenerCell::COUNT }>,
     clusters: Rows<{ ClusterCell::COUNT }>,
     routes: Rows<{ RouteCell::COUNT }>,
-    /// Whole requests, from the first byte of the head to the last byte of the answer.
-    route_time: OnHit<Histogram>,
-    /// From the request written to the upstream's answer complete.
-    cluster_time: OnHit<Histogram>,
-    listener_time: OnHit<Histogram>,
-    cluster_statuses: OnHit<Statuses>,
+    buckets: Buckets,
+    cluster_statuses: BySlot<OnceLock<Box<Statuses>>>,
 }
 
 impl Default for Slab {
@@ -343,35 +377,59 @@ impl Default for Slab {
             listeners: Rows::default(),
             clusters: Rows::default(),
             routes: Rows::default(),
-            route_time: OnHit::default(),
-            cluster_time: OnHit::default(),
-            listener_time: OnHit::default(),
-            cluster_statuses: OnHit::default(),
+            buckets: Buckets::default(),
+            cluster_statuses: BySlot::default(),
         }
     }
 }
 
 macro_rules! family {
-    ($slot:ty, $cell:ty, $rows:ident, $add:ident, $sub:ident, $read:ident) => {
+    (
+        $slot:ty, $cell:ty, $rows:ident, $add:ident, $sub:ident, $read:ident,
+        $(#[$doc:meta])* $time:ident, $read_time:ident
+    ) => {
         pub fn $add(&self, slot: $slot, cell: $cell, n: u64) {
-            add(&self.$rows.at(slot.index()).0[cell as usize], n);
+            add(&self.$rows.at(slot.index()).cells[cell as usize], n);
         }
 
         pub fn $sub(&self, slot: $slot, cell: $cell, n: u64) {
-            add(&self.$rows.at(slot.index()).0[cell as usize], n.wrapping_neg());
+            add(&self.$rows.at(slot.index()).cells[cell as usize], n.wrapping_neg());
         }
 
         pub fn $read(&self, slot: $slot, cell: $cell) -> u64 {
             let row = self.$rows.read(slot.index());
-            row.map_or(0, |row| row.0[cell as usize].load(Relaxed))
+            row.map_or(0, |row| row.cells[cell as usize].load(Relaxed))
+        }
+
+        $(#[$doc])*
+        pub fn $time(&self, slot: $slot) -> Histogram<'_> {
+            Histogram { times: &self.$rows.at(slot.index()).time, buckets: &self.buckets }
+        }
+
+        /// The same for readers: `None` where nothing was counted yet.
+        pub fn $read_time(&self, slot: $slot) -> Option<Histogram<'_>> {
+            let times = &self.$rows.read(slot.index())?.time;
+            Some(Histogram { times, buckets: &self.buckets })
         }
     };
 }
 
 impl Slab {
-    family!(ListenerSlot, ListenerCell, listeners, listener_add, listener_sub, listener);
-    family!(ClusterSlot, ClusterCell, clusters, cluster_add, cluster_sub, cluster);
-    family!(RouteSlot, RouteCell, routes, route_add, route_sub, route);
+    family!(
+        ListenerSlot, ListenerCell, listeners, listener_add, listener_sub, listener,
+        /// Whole requests, from the first byte of the head to the last byte of the answer.
+        listener_time, read_listener_time
+    );
+    family!(
+        ClusterSlot, ClusterCell, clusters, cluster_add, cluster_sub, cluster,
+        /// From the request written to the upstream's answer complete.
+        cluster_time, read_cluster_time
+    );
+    family!(
+        RouteSlot, RouteCell, routes, route_add, route_sub, route,
+        /// Whole requests, as for listeners.
+        route_time, read_route_time
+    );
 
     pub fn worker_add(&self, cell: WorkerCell, n: u64) {
         add(&self.worker[cell as usize], n);
@@ -385,35 +443,11 @@ impl Slab {
         self.worker[cell as usize].load(Relaxed)
     }
 
-    pub fn route_time(&self, slot: RouteSlot) -> &Histogram {
-        self.route_time.hit(slot.index())
-    }
-
-    pub fn cluster_time(&self, slot: ClusterSlot) -> &Histogram {
-        self.cluster_time.hit(slot.index())
-    }
-
-    pub fn listener_time(&self, slot: ListenerSlot) -> &Histogram {
-        self.listener_time.hit(slot.index())
-    }
-
     pub fn cluster_statuses(&self, slot: ClusterSlot) -> &Statuses {
-        self.cluster_statuses.hit(slot.index())
+        self.cluster_statuses.at(slot.index()).get_or_init(Box::default)
     }
 
     pub fn read_cluster_statuses(&self, slot: ClusterSlot) -> Option<&Statuses> {
-        self.cluster_statuses.read_hit(slot.index())
-    }
-
-    pub fn read_route_time(&self, slot: RouteSlot) -> Option<&Histogram> {
-        self.route_time.read_hit(slot.index())
-    }
-
-    pub fn read_cluster_time(&self, slot: ClusterSlot) -> Option<&Histogram> {
-        self.cluster_time.read_hit(slot.index())
-    }
-
-    pub fn read_listener_time(&self, slot: ListenerSlot) -> Option<&Histogram> {
-        self.listener_time.read_hit(slot.index())
+        self.cluster_statuses.read(slot.index())?.get().map(|statuses| &**statuses)
     }
 }

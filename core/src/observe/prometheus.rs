@@ -698,10 +698,10 @@ struct Times {
     sum_us: u64,
 }
 
-fn times<S: Copy>(
+fn times<'s, S: Copy>(
     slots: &[S],
-    slabs: &[&Slab],
-    read: impl Fn(&Slab, S) -> Option<&Histogram>,
+    slabs: &[&'s Slab],
+    read: impl Fn(&'s Slab, S) -> Option<Histogram<'s>>,
 ) -> Times {
     let mut times = Times { counts: [0; HISTOGRAM_BUCKETS], sum_us: 0 };
     for slab in slabs {

@@ -31,7 +31,7 @@ impl Merger {
     /// `None` when nothing was recorded.
     pub fn quantiles<'h>(
         &mut self,
-        histograms: impl Iterator<Item = &'h Histogram>,
+        histograms: impl Iterator<Item = Histogram<'h>>,
     ) -> Option<Quantiles> {
         self.0.reset();
         let mut sum_us = 0u64;

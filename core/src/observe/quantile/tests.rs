@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::name::RouteSlot;
+use crate::observe::metric::Slab;
 
 #[track_caller]
 fn check_near(found: u64, exact: u64) {
@@ -15,26 +17,30 @@ fn check_near(found: u64, exact: u64) {
 #[test]
 fn nothing_has_no_quantiles() {
     assert_eq!(Merger::default().quantiles(std::iter::empty()), None);
-    assert_eq!(Merger::default().quantiles([&Histogram::default()].into_iter()), None);
+    let slab = Slab::default();
+    let empty = slab.route_time(RouteSlot(0));
+    assert_eq!(Merger::default().quantiles([empty].into_iter()), None);
 }
 
 #[test]
 fn rows_do_not_mix() {
-    let (fast, slow) = (Histogram::default(), Histogram::default());
+    let slab = Slab::default();
+    let (fast, slow) = (slab.route_time(RouteSlot(0)), slab.route_time(RouteSlot(1)));
     fast.record(10);
     slow.record(1_000_000);
     let mut merger = Merger::default();
-    check_near(merger.quantiles([&slow].into_iter()).unwrap().p50_us, 1_000_000);
-    let found = merger.quantiles([&fast].into_iter()).unwrap();
+    check_near(merger.quantiles([slow].into_iter()).unwrap().p50_us, 1_000_000);
+    let found = merger.quantiles([fast].into_iter()).unwrap();
     assert_eq!((found.count, found.mean_us), (1, 10));
     check_near(found.p999_us, 10);
 }
 
 #[test]
 fn what_is_too_long_is_the_longest() {
-    let histogram = Histogram::default();
+    let slab = Slab::default();
+    let histogram = slab.route_time(RouteSlot(0));
     histogram.record(u64::MAX / 2);
-    let found = Merger::default().quantiles([&histogram].into_iter()).unwrap();
+    let found = Merger::default().quantiles([histogram].into_iter()).unwrap();
     check_near(found.p50_us, Histogram::bucket_max(HISTOGRAM_BUCKETS - 1));
 }
 
@@ -58,12 +64,13 @@ proptest! {
             .drain(..)
             .map(|(octave, bits)| (1 << octave | bits & ((1 << octave) - 1)).min(4_000_000_000))
             .collect();
-        let slabs: Vec<Histogram> = (0..workers).map(|_| Histogram::default()).collect();
+        let slabs: Vec<Slab> = (0..workers).map(|_| Slab::default()).collect();
+        let times = slabs.iter().map(|slab| slab.route_time(RouteSlot(0)));
         for (at, value) in values.iter().enumerate() {
-            slabs[at % workers].record(*value);
+            slabs[at % workers].route_time(RouteSlot(0)).record(*value);
         }
         values.sort_unstable();
-        let found = Merger::default().quantiles(slabs.iter()).unwrap();
+        let found = Merger::default().quantiles(times).unwrap();
         prop_assert_eq!(found.count, values.len() as u64);
         prop_assert_eq!(found.mean_us, values.iter().sum::<u64>() / values.len() as u64);
         for (quantile, found) in [(0.5, found.p50_us), (0.99, found.p99_us), (0.999, found.p999_us)] {
