@@ -5,6 +5,7 @@
 //! A format is taken apart once, when its object is resolved. A value that is missing is `-` in a
 //! log and nothing in a header, as in Envoy. No value brings a CR, LF or NUL along.
 
+use std::hash::{Hash, Hasher};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -328,6 +329,12 @@ impl PartialEq for Format {
 }
 
 impl Eq for Format {}
+
+impl Hash for Format {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
 
 impl serde::Serialize for Format {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::format::{Facts, Format};
 
 /// Edits of one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct HeaderEdits {
     /// Lower-case names whose incoming lines do not pass: `remove_*_headers`, and those that an
     /// `append: false` replaces.
@@ -20,7 +20,7 @@ pub struct HeaderEdits {
 }
 
 /// One line to add.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct HeaderAdd {
     /// As written.
     pub name: Box<str>,

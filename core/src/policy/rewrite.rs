@@ -8,7 +8,7 @@ use super::normalize::push_escaped;
 use super::pattern::{Pattern, PatternError};
 
 /// What happens to the path.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathRewrite {
     /// `rewrite: ""`.
@@ -60,7 +60,7 @@ pub fn shadow_host(host: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A pattern and what replaces its matches (`\0`…`\9` are groups, `\\` a backslash).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Substitution {
     pub pattern: Pattern,
     pub substitution: Box<str>,
@@ -129,7 +129,7 @@ impl Substitution {
 }
 
 /// What happens to the Host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostRewrite {
     #[default]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// `None` switches a time-out off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Timeouts {
     /// From the end of the request to the end of the answer; beyond: 504. Emissary: `timeout_ms`.
     #[serde(serialize_with = "ms")]

@@ -6,18 +6,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use smallvec::SmallVec;
-
 use super::host::{Domain, DomainIndex};
 use super::path::{self, Candidate, PathIndex};
 use super::slot::Slots;
 use super::{
-    Action, Chains, Cluster, CompileError, Forward, Group, Hosts, Listener, Member, Route, Shadow,
-    Table, TcpMember, TcpRoute, TlsChain, VirtualHost,
+    About, Action, Chains, Cluster, CompileError, Forward, Group, Hosts, Listener, Member, More,
+    Route, Shadow, Table, TcpMember, TcpRoute, TlsChain, VirtualHost,
 };
 use crate::ir::{self, AuthorityMatch, Ir, PathMatch};
 use crate::name::{ClusterSlot, Generation};
+use foldhash::fast::FixedState;
 
 /// By the address of something that lives at least as long as this compilation.
 type ByAddress<T, V> = HashMap<*const T, V, FixedState>;
@@ -117,7 +115,7 @@ fn routes(
         if !seen.insert(Arc::as_ptr(host)) {
             continue;
         }
-        for member in host.groups.iter().flat_map(|group| &group.members) {
+        for member in host.groups.iter().flat_map(|group| group.members()) {
             let slot = member.route.slot;
             if routes[slot.index()].is_none() {
                 slots.keep_route(slot, generation);
@@ -238,30 +236,36 @@ impl Compiler<'_> {
         if let Some(group) = self.groups.get(&Arc::as_ptr(source)) {
             return Ok(Arc::clone(group));
         }
-        let mut members = SmallVec::with_capacity(source.members.len());
-        for member in &source.members {
+        let mut members = source.members.iter().map(|member| {
             let route = Arc::new(self.route(&member.route)?);
-            members.push(Member { from: member.from, to: member.to, route });
-        }
+            Ok(Member { from: member.from, to: member.to, route })
+        });
+        let first = members.next().transpose()?;
+        let members = members.collect::<Result<Vec<_>, _>>()?;
         let literals = match &source.matcher.path {
             PathMatch::Regex(pattern) => path::literals(pattern),
             _ => Box::default(),
         };
+        let more = (!members.is_empty() || !literals.is_empty())
+            .then(|| Box::new(More { members, literals }));
         let matcher = &source.matcher;
         let bare = matcher.method.is_none()
             && matcher.headers.is_empty()
             && matcher.query.is_empty()
             && !matches!(matcher.authority, Some(AuthorityMatch::Regex(_)));
-        let group = Arc::new(Group { source: Arc::clone(source), bare, literals, members });
+        let group = Arc::new(Group { source: Arc::clone(source), bare, first, more });
         self.groups.insert(Arc::as_ptr(source), Arc::clone(&group));
         Ok(group)
     }
 
     fn route(&mut self, spec: &Arc<ir::Route>) -> Result<Route, CompileError> {
         let object = &spec.object;
+        let manner = self.slots.manner(spec);
         Ok(Route {
             slot: self.slots.route(object, self.generation)?,
-            label: [&*object.namespace, &*object.name].join("/").into(),
+            always: spec.always,
+            unguarded: spec.unguarded,
+            refused: spec.refusal.is_some(),
             action: match &spec.action {
                 ir::Action::Redirect(redirect) => Action::Redirect(Arc::clone(redirect)),
                 ir::Action::Forward(forward) => Action::Forward(Forward {
@@ -274,10 +278,14 @@ impl Compiler<'_> {
                             percent: shadow.percent,
                         })),
                     },
-                    spec: Arc::clone(forward),
+                    manner: Arc::clone(&manner),
                 }),
             },
-            spec: Arc::clone(spec),
+            manner,
+            about: Box::new(About {
+                label: [&*object.namespace, &*object.name].join("/").into(),
+                spec: Arc::clone(spec),
+            }),
         })
     }
 
@@ -291,7 +299,7 @@ impl Compiler<'_> {
 /// Whether a member of the group forwards to one of these clusters.
 fn goes_to(clusters: &HashSet<ClusterSlot, FixedState>, group: &Group) -> bool {
     !clusters.is_empty()
-        && group.members.iter().any(|member| match &member.route.action {
+        && group.members().any(|member| match &member.route.action {
             Action::Forward(forward) => {
                 let shadow = forward.shadow.as_ref().map(|shadow| shadow.cluster.slot);
                 clusters.contains(&forward.cluster.slot)

@@ -11,8 +11,6 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::ir::{self, GuardScope};
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
 use crate::policy::redirect::Redirect;
@@ -22,6 +20,7 @@ mod compile;
 pub mod explain;
 mod guard;
 mod host;
+mod manner;
 #[cfg(any(test, feature = "oracle"))]
 pub mod oracle;
 mod path;
@@ -32,6 +31,7 @@ mod slot;
 mod walk;
 
 pub use compile::compile;
+pub use manner::Manner;
 pub use slot::Slots;
 
 use host::DomainIndex;
@@ -158,15 +158,30 @@ struct VirtualHost {
     sections: Arc<DomainIndex<PathIndex>>,
 }
 
-/// Mappings with one match.
+/// Mappings with one match. One cache line with its counts, as a [`Route`] is: among thousands
+/// whatever a request looks at comes from memory.
 #[derive(Debug)]
 struct Group {
     source: Arc<ir::Group>,
     /// Asks for nothing but a path and an authority that is not a regular expression.
     bare: bool,
+    first: Option<Member>,
+    more: Option<Box<More>>,
+}
+
+/// What few groups have.
+#[derive(Debug)]
+struct More {
+    /// Members after the first.
+    members: Vec<Member>,
     /// Of a regular expression on the path: see [`path::literals`].
-    literals: Box<[Box<[u8]>]>,
-    members: SmallVec<[Member; 1]>,
+    literals: path::Literals,
+}
+
+impl Group {
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.first.iter().chain(self.more.iter().flat_map(|more| &more.members))
+    }
 }
 
 #[derive(Debug)]
@@ -183,22 +198,53 @@ pub struct Cluster {
     pub spec: Arc<ir::Cluster>,
 }
 
-/// What one Mapping does with its requests: what it was resolved to, with the clusters in place of
-/// their names.
+/// What one Mapping does with its requests. One cache line with its counts: what it has in common
+/// with others is theirs as well, and what only diagnostics ask for is elsewhere.
 #[derive(Debug)]
 pub struct Route {
     pub slot: RouteSlot,
-    /// `namespace/name`, for logs.
-    pub label: Box<str>,
+    /// As [`ir::Route::always`].
+    pub always: bool,
+    /// As [`ir::Route::unguarded`].
+    pub unguarded: bool,
+    refused: bool,
     pub action: Action,
+    manner: Arc<Manner>,
+    about: Box<About>,
+}
+
+const COUNTS: usize = 2 * size_of::<usize>();
+const _: () = assert!(COUNTS + size_of::<Group>() <= 64 && COUNTS + size_of::<Route>() <= 64);
+
+/// Where a route comes from.
+#[derive(Debug)]
+struct About {
+    label: Box<str>,
     spec: Arc<ir::Route>,
 }
 
-impl Deref for Route {
-    type Target = ir::Route;
+impl Route {
+    /// `namespace/name`, for logs.
+    pub fn label(&self) -> &str {
+        &self.about.label
+    }
 
-    fn deref(&self) -> &ir::Route {
-        &self.spec
+    /// What it was resolved to.
+    pub fn spec(&self) -> &ir::Route {
+        &self.about.spec
+    }
+
+    /// Set where a guard of it cannot be enforced.
+    fn refusal(&self) -> Option<&ir::Refusal> {
+        if self.refused { self.spec().refusal.as_deref() } else { None }
+    }
+}
+
+impl Deref for Route {
+    type Target = Manner;
+
+    fn deref(&self) -> &Manner {
+        &self.manner
     }
 }
 
@@ -212,14 +258,14 @@ pub enum Action {
 pub struct Forward {
     pub cluster: Arc<Cluster>,
     pub shadow: Option<Box<Shadow>>,
-    spec: Arc<ir::Forward>,
+    manner: Arc<Manner>,
 }
 
 impl Deref for Forward {
-    type Target = ir::Forward;
+    type Target = Manner;
 
-    fn deref(&self) -> &ir::Forward {
-        &self.spec
+    fn deref(&self) -> &Manner {
+        &self.manner
     }
 }
 
@@ -362,7 +408,7 @@ impl Listener {
             Action::Forward(forward) => {
                 let refusal =
                     if route.unguarded { None } else { guarded(GuardScope::NotRedirects) };
-                match refusal.or(route.refusal.as_deref()) {
+                match refusal.or(route.refusal()) {
                     Some(refusal) => Hit::Refuse { route: Some(route), refusal },
                     None => Hit::Forward { route, forward },
                 }

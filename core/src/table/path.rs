@@ -99,7 +99,7 @@ impl PathIndex {
                 }
                 PathMatch::Regex(_) => {
                     let candidate = Candidate(candidate.0 & !1);
-                    let literals = group.literals.iter();
+                    let literals = group.more.iter().flat_map(|more| &more.literals);
                     sensitive.extend(literals.map(|key| Entry { key, end: false, candidate }));
                 }
             }
@@ -131,9 +131,11 @@ impl PathIndex {
     }
 }
 
-/// Texts of which one begins every match of the pattern; a single empty one where nothing is
-/// known, none where nothing matches.
-pub(super) fn literals(pattern: &Pattern) -> Box<[Box<[u8]>]> {
+/// Texts of which one begins every match of a pattern; a single empty one where nothing is known,
+/// none where nothing matches.
+pub(super) type Literals = Box<[Box<[u8]>]>;
+
+pub(super) fn literals(pattern: &Pattern) -> Literals {
     let unknown = || Box::from([Box::from(&b""[..])]);
     let parsed =
         regex_syntax::ParserBuilder::new().utf8(false).build().parse(pattern.part().as_str());
@@ -161,6 +163,7 @@ struct Entry<'a> {
 /// side.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
+    /// And one more, so that each ends where the next begins.
     nodes: Vec<Node>,
     /// First byte of each node's label.
     first: Vec<u8>,
@@ -168,30 +171,20 @@ pub(super) struct Tree {
     candidates: Vec<Candidate>,
 }
 
+/// Where a node's parts begin; small, since a path leads through nodes that are far apart.
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
-    label: Range,
-    children: Range,
+    label: u32,
+    /// Into `nodes`.
+    children: u32,
     /// Into `candidates`: groups whose prefix ends here.
-    prefix: Range,
+    prefix: u32,
     /// Into `candidates`: groups whose exact path ends here.
-    exact: Range,
+    exact: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Range {
-    start: u32,
-    end: u32,
-}
-
-impl Range {
-    fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
-    }
-
-    fn of<T>(self, items: &[T]) -> &[T] {
-        &items[self.start as usize..self.end as usize]
-    }
+fn between<T>(items: &[T], start: u32, end: u32) -> &[T] {
+    &items[start as usize..end as usize]
 }
 
 impl Tree {
@@ -209,56 +202,63 @@ impl Tree {
         let mut pending = vec![(0, entries.len(), 0)];
         while at < pending.len() {
             let (mut low, high, depth) = pending[at];
-            let mut take = |end: bool, low: &mut usize| {
+            let mut take = |end: bool| {
                 let from = tree.candidates.len();
-                while *low < high && entries[*low].key.len() == depth && entries[*low].end == end {
-                    tree.candidates.push(entries[*low].candidate);
-                    *low += 1;
+                while low < high && entries[low].key.len() == depth && entries[low].end == end {
+                    tree.candidates.push(entries[low].candidate);
+                    low += 1;
                 }
-                Range::new(from, tree.candidates.len())
+                from as u32
             };
-            tree.nodes[at].prefix = take(false, &mut low);
-            tree.nodes[at].exact = take(true, &mut low);
-            let children = tree.nodes.len();
+            tree.nodes[at].prefix = take(false);
+            tree.nodes[at].exact = take(true);
+            tree.nodes[at].children = tree.nodes.len() as u32;
             while low < high {
                 let byte = entries[low].key[depth];
                 let next =
                     low + entries[low..high].partition_point(|entry| entry.key[depth] == byte);
                 let end =
                     depth + shared(&entries[low].key[depth..], &entries[next - 1].key[depth..]);
-                let label = tree.labels.len();
+                let label = tree.labels.len() as u32;
                 tree.labels.extend_from_slice(&entries[low].key[depth..end]);
-                let label = Range::new(label, tree.labels.len());
                 tree.nodes.push(Node { label, ..Node::default() });
                 tree.first.push(byte);
                 pending.push((low, next, end));
                 low = next;
             }
-            tree.nodes[at].children = Range::new(children, tree.nodes.len());
             at += 1;
         }
+        let candidates = tree.candidates.len() as u32;
+        tree.nodes.push(Node {
+            label: tree.labels.len() as u32,
+            children: tree.nodes.len() as u32,
+            prefix: candidates,
+            exact: candidates,
+        });
         tree
     }
 
     fn collect<'t, const FOLD: bool>(&'t self, path: &[u8], lists: &mut Lists<'t>) {
-        let Some(mut node) = self.nodes.first() else { return };
+        let [mut node, mut next, ..] = self.nodes[..] else { return };
         let mut rest = path;
         loop {
-            let prefix = node.prefix.of(&self.candidates);
+            let prefix = between(&self.candidates, node.prefix, node.exact);
             if !prefix.is_empty() {
                 lists.push(prefix);
             }
             let Some(&byte) = rest.first() else {
-                let exact = node.exact.of(&self.candidates);
+                let exact = between(&self.candidates, node.exact, next.prefix);
                 if !exact.is_empty() {
                     lists.push(exact);
                 }
                 return;
             };
             let byte = if FOLD { byte.to_ascii_lowercase() } else { byte };
-            let Some(child) = memchr::memchr(byte, node.children.of(&self.first)) else { return };
-            node = &self.nodes[node.children.start as usize + child];
-            let label = node.label.of(&self.labels);
+            let children = between(&self.first, node.children, next.children);
+            let Some(child) = memchr::memchr(byte, children) else { return };
+            let child = node.children as usize + child;
+            (node, next) = (self.nodes[child], self.nodes[child + 1]);
+            let label = between(&self.labels, node.label, next.label);
             let Some((begin, after)) = rest.split_at_checked(label.len()) else { return };
             let same = if FOLD { begin.eq_ignore_ascii_case(label) } else { begin == label };
             if !same {

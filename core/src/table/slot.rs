@@ -14,15 +14,18 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::CompileError;
+use super::manner::{Manner, Manners};
+use crate::ir;
 use crate::limits::SLOTS_MAX;
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
 
-/// The numbers in use. The sync side owns one for the life of the process.
+/// The numbers in use, and what else one table leaves to the next. The sync side owns one for the life of the process.
 #[derive(Debug, Default)]
 pub struct Slots {
     listeners: Space<Ref>,
     routes: Space<Ref>,
     clusters: Space<Arc<str>>,
+    manners: Manners,
 }
 
 impl Slots {
@@ -37,6 +40,7 @@ impl Slots {
         self.listeners.release(oldest);
         self.routes.release(oldest);
         self.clusters.release(oldest);
+        self.manners.release();
     }
 
     /// The object that has a route's slot, if any.
@@ -72,6 +76,11 @@ impl Slots {
     /// The slot of a cluster that has one.
     pub(super) fn cluster_slot(&self, name: &str) -> Option<ClusterSlot> {
         self.clusters.by_key.get(name).copied().map(ClusterSlot)
+    }
+
+    /// How a route treats its requests, shared with the routes that do the same.
+    pub(super) fn manner(&mut self, route: &ir::Route) -> Arc<Manner> {
+        self.manners.of(route)
     }
 
     /// Keeps the slot of a route that a new table takes over from the one before.

@@ -74,11 +74,11 @@ fn table(security: SecurityModel, host: ir::VirtualHost, guards: Vec<Guard>) -> 
 fn ask(table: &Table, path: &str, secure: bool, roll: u32) -> String {
     let sent = Sent::new("GET", "a.com", path, None, &[], secure);
     match table.listeners[0].route(&sent.request(), roll) {
-        Hit::Forward { route, .. } => format!("forward {}", route.object.name),
-        Hit::Redirect { route, .. } => format!("redirect {}", route.object.name),
-        Hit::ToHttps { route } => format!("https {}", route.object.name),
+        Hit::Forward { route, .. } => format!("forward {}", route.spec().object.name),
+        Hit::Redirect { route, .. } => format!("redirect {}", route.spec().object.name),
+        Hit::ToHttps { route } => format!("https {}", route.spec().object.name),
         Hit::Refuse { route, refusal } => {
-            let name = route.map_or("-", |route| &route.object.name);
+            let name = route.map_or("-", |route| &route.spec().object.name);
             format!("refuse {name} {}", refusal.message)
         }
         Hit::NotFound => "404".to_owned(),
@@ -173,7 +173,7 @@ fn most_specific_host_decides_even_without_a_route() {
     let ask = |authority| {
         let sent = Sent::new("GET", authority, "/", None, &[], false);
         match table.listeners[0].route(&sent.request(), 0) {
-            Hit::Forward { route, .. } => route.label.to_string(),
+            Hit::Forward { route, .. } => route.label().to_owned(),
             other => format!("{other:?}"),
         }
     };

@@ -113,7 +113,7 @@ impl<'t, 'r> Walk<'t, 'r> {
         {
             return Verdict::Unmet(clause);
         }
-        let member = group.members.iter().find(|member| match self.roll {
+        let member = group.members().find(|member| match self.roll {
             Some(roll) => (member.from..member.to).contains(&roll),
             None => member.from < member.to,
         });

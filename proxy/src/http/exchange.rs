@@ -83,7 +83,7 @@ pub(crate) struct Request<'a> {
     /// What the answer sets to keep the client at its endpoint.
     pub(crate) set_cookie: Option<(&'a HashCookie, CookieValue)>,
     pub(crate) cluster: &'a str,
-    pub(crate) route: &'a str,
+    pub(crate) route: Option<&'a Route>,
     pub(crate) asked: Option<Asked<'a>>,
 }
 
@@ -185,7 +185,7 @@ impl<'a> Request<'a> {
             upstream: record.upstream,
             upstream_local: record.upstream_local,
             cluster: self.cluster,
-            route: self.route,
+            route: self.route.map_or("", Route::label),
             transport_failure: record.transport_failure,
             tls: self.cx.origin.tls.as_ref().map(|tls| tls.facts()),
         }
@@ -312,7 +312,7 @@ pub(crate) async fn exchange(
         rewritten: None,
         set_cookie: None,
         cluster: "",
-        route: "",
+        route: None,
         asked: Asked::of(view, &meta),
     };
     // A body announced to be larger than allowed is refused before anybody reads it.
@@ -352,7 +352,7 @@ pub(crate) async fn exchange(
             record.route = Some(route.slot);
             match &route.action {
                 Action::Forward(action) => {
-                    request.route = &route.label;
+                    request.route = Some(route);
                     request.cluster = &action.cluster.spec.name;
                     let (path, received) = (&mut scratch.path, &mut scratch.received);
                     forward::forward(
@@ -616,7 +616,7 @@ async fn refuse_with(
         rewritten: None,
         set_cookie: None,
         cluster: "",
-        route: "",
+        route: None,
         asked: None,
     };
     send_reply(&request, stream, &reply, None, true, &mut record).await;

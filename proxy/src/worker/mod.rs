@@ -7,7 +7,7 @@ mod inbox;
 pub(crate) mod state;
 pub(crate) mod turns;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -111,19 +111,35 @@ pub(crate) struct View {
     pub(crate) table: Arc<Table>,
     /// Requests hold these after they let go of the table.
     pub(crate) settings: Local<Settings>,
-    routes: RefCell<Vec<Option<Local<Route>>>>,
+    /// By slot, so many in a block.
+    routes: RefCell<Vec<Option<Block<Route>>>>,
+    /// Routes whose slot has a handle of another: variants of one Mapping.
+    variants: RefCell<HashMap<*const Route, Local<Route>>>,
 }
+
+/// Routes whose handles are one allocation, and live as long as any of them: a count for each of
+/// thousands would come from memory with its request, and go back there.
+const BLOCK_ROUTES: usize = 64;
+
+type Block<T> = Rc<[OnceCell<Arc<T>>]>;
 
 /// This worker's handle of something that all workers share read-only: cloning it touches no
 /// count that others touch.
 #[derive(Debug)]
-pub(crate) struct Local<T>(
-    #[allow(clippy::redundant_allocation, reason = "see the type")] Rc<Arc<T>>,
-);
+pub(crate) struct Local<T> {
+    block: Block<T>,
+    at: usize,
+}
+
+impl<T> Local<T> {
+    fn new(shared: &Arc<T>) -> Self {
+        Self { block: Rc::new([OnceCell::from(shared.clone())]), at: 0 }
+    }
+}
 
 impl<T> Clone for Local<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { block: self.block.clone(), at: self.at }
     }
 }
 
@@ -131,32 +147,30 @@ impl<T> std::ops::Deref for Local<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        self.block[self.at].get().expect("a handle is of something")
     }
 }
 
 impl View {
     fn new(table: Arc<Table>) -> Self {
-        let settings = Local(Rc::new(table.settings.clone()));
-        Self { table, settings, routes: RefCell::default() }
+        let settings = Local::new(&table.settings);
+        Self { table, settings, routes: RefCell::default(), variants: RefCell::default() }
     }
 
     /// This worker's handle of a route: the shared count is touched once per worker and table.
     pub(crate) fn route(&self, route: &Arc<Route>) -> Local<Route> {
         let mut routes = self.routes.borrow_mut();
-        let at = route.slot.index();
-        if routes.len() <= at {
-            routes.resize(at + 1, None);
+        let (block, at) = (route.slot.index() / BLOCK_ROUTES, route.slot.index() % BLOCK_ROUTES);
+        if routes.len() <= block {
+            routes.resize(block + 1, None);
         }
-        match &routes[at] {
-            // Two routes of one slot are two variants of one Mapping: only the same one is reused.
-            Some(known) if Arc::ptr_eq(&known.0, route) => known.clone(),
-            _ => {
-                let handle = Local(Rc::new(route.clone()));
-                routes[at] = Some(handle.clone());
-                handle
-            }
+        let block = routes[block]
+            .get_or_insert_with(|| (0..BLOCK_ROUTES).map(|_| OnceCell::new()).collect());
+        if Arc::ptr_eq(block[at].get_or_init(|| route.clone()), route) {
+            return Local { block: block.clone(), at };
         }
+        let mut variants = self.variants.borrow_mut();
+        variants.entry(Arc::as_ptr(route)).or_insert_with(|| Local::new(route)).clone()
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn page(state: &State) -> Response {
         .collect();
     let routes: Vec<RouteName<'_>> = (table.iter())
         .flat_map(|table| table.routes.iter().flatten())
-        .map(|route| RouteName { slot: route.slot, object: &route.object })
+        .map(|route| RouteName { slot: route.slot, object: &route.spec().object })
         .collect();
     let objects = objects(&report);
     let scrape = Scrape {

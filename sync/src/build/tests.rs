@@ -48,14 +48,15 @@ impl Bench {
 
 fn routes(built: &Built) -> Vec<String> {
     let mut names: Vec<String> =
-        built.table.routes.iter().flatten().map(|r| r.object.name.to_string()).collect();
+        built.table.routes.iter().flatten().map(|r| r.spec().object.name.to_string()).collect();
     names.retain(|name| !name.contains("probe"));
     names.sort();
     names
 }
 
 fn timeout(built: &Built, name: &str) -> Option<Duration> {
-    let route = built.table.routes.iter().flatten().find(|r| &*r.object.name == name).unwrap();
+    let route =
+        built.table.routes.iter().flatten().find(|r| &*r.spec().object.name == name).unwrap();
     match &route.action {
         ringway_core::table::Action::Forward(forward) => forward.timeouts.request,
         ringway_core::table::Action::Redirect(_) => panic!("{name} forwards"),
@@ -110,7 +111,7 @@ fn an_object_that_turns_senseless_serves_as_last_accepted() {
 
 fn timeout_or_none(built: &Built) -> Option<Duration> {
     built.table.routes.iter().flatten().find_map(|route| match &route.action {
-        ringway_core::table::Action::Forward(f) if &*route.object.name == "one" => {
+        ringway_core::table::Action::Forward(f) if &*route.spec().object.name == "one" => {
             f.timeouts.request.filter(|t| *t == Duration::from_millis(1000))
         }
         _ => None,

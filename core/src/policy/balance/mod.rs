@@ -49,7 +49,7 @@ impl Balancer {
 }
 
 /// What of a request the hashing balancers go by: one route's own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HashKey {
     /// Lower case.
@@ -60,7 +60,7 @@ pub enum HashKey {
 }
 
 /// A cookie that keeps a client at its endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct HashCookie {
     pub name: Box<str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -66,8 +66,8 @@ fn what_is_unchanged_is_shared() {
     assert!(!Arc::ptr_eq(&before.groups[0], &after.groups[0]));
     assert!(Arc::ptr_eq(&before.groups[1], &after.groups[1]));
     // The changed route has the slot that it had.
-    let slot = before.groups[0].members[0].route.slot;
-    assert_eq!(after.groups[0].members[0].route.slot, slot);
+    let slot = before.groups[0].first.as_ref().unwrap().route.slot;
+    assert_eq!(after.groups[0].first.as_ref().unwrap().route.slot, slot);
     assert!(second.routes[slot.index()].as_ref().unwrap().always);
     assert_eq!(second.routes.iter().flatten().count(), 4);
 }
@@ -94,7 +94,9 @@ fn routes_follow_a_cluster_that_is_reached_otherwise() {
     Arc::make_mut(ir.clusters.get_mut("a").unwrap()).transport = ir::Transport::Tls(None);
     let second = compile(&ir, Generation(2), &mut slots, Some(&first)).unwrap();
     let after = compiled(&second, "a.com");
-    let Action::Forward(forward) = &after.groups[0].members[0].route.action else { unreachable!() };
+    let Action::Forward(forward) = &after.groups[0].first.as_ref().unwrap().route.action else {
+        unreachable!()
+    };
     assert_eq!(forward.cluster.spec.transport, ir::Transport::Tls(None));
     assert!(Arc::ptr_eq(&after.groups[1], &compiled(&first, "a.com").groups[1]));
     assert!(Arc::ptr_eq(&compiled(&first, "b.com"), &compiled(&second, "b.com")));
@@ -117,7 +119,7 @@ fn slots_of_what_is_gone_are_released() {
     let mut slots = Slots::new();
     let mut ir = sample_ir();
     let first = compile(&ir, Generation(1), &mut slots, None).unwrap();
-    let gone = compiled(&first, "b.com").groups[0].members[0].route.slot;
+    let gone = compiled(&first, "b.com").groups[0].first.as_ref().unwrap().route.slot;
     ir.listeners[0].virtual_hosts.pop();
     let second = compile(&ir, Generation(2), &mut slots, Some(&first)).unwrap();
     assert!(second.routes.get(gone.index()).is_none_or(Option::is_none));

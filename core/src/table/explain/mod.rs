@@ -284,13 +284,13 @@ impl<'t> Story<'t> {
 
 fn candidate(place: usize, group: &Group, takes: bool, verdict: String) -> Candidate {
     let share = |member: &super::Member| Share {
-        mapping: member.route.object.clone(),
+        mapping: member.route.spec().object.clone(),
         from: member.from,
         to: member.to,
     };
     Candidate {
         place,
-        mappings: group.members.iter().map(share).collect(),
+        mappings: group.members().map(share).collect(),
         clauses: clauses(&group.source.matcher),
         rank: (*group.source.rank).clone(),
         takes,
@@ -398,7 +398,7 @@ fn unmet<'t>(matcher: &'t Matcher, clause: Clause, subject: &mut Subject<'t, '_>
 
 fn no_share(group: &Group, roll: Option<u32>) -> String {
     let windows: Vec<_> =
-        group.members.iter().map(|member| format!("{}..{}", member.from, member.to)).collect();
+        group.members().map(|member| format!("{}..{}", member.from, member.to)).collect();
     match roll {
         Some(roll) => format!("weights: roll {roll} is outside {}", windows.join(", ")),
         None => "weights: no member has a share".to_owned(),
@@ -431,7 +431,7 @@ fn decider(winner: &EmissaryRank, other: &EmissaryRank) -> String {
 }
 
 fn outcome(hit: Hit<'_>, request: &Request<'_>, circumstances: &Circumstances<'_>) -> Outcome {
-    let mapping = |route: &Arc<Route>| route.object.clone();
+    let mapping = |route: &Arc<Route>| route.spec().object.clone();
     let mut out = Vec::new();
     let with_query = |out: &mut Vec<u8>| {
         if let Some(query) = request.query {

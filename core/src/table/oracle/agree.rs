@@ -410,9 +410,9 @@ fn ask(table: &table::Table, request: &Request) -> Decision {
     let listener = &table.listeners[0];
     let name = |object: &Ref| object.name.to_string();
     let decision = match listener.route(&request, roll) {
-        Hit::Forward { route, .. } => Decision::Forward(name(&route.object)),
-        Hit::Redirect { route, .. } => Decision::Redirect(name(&route.object)),
-        Hit::ToHttps { route } => Decision::ToHttps(name(&route.object)),
+        Hit::Forward { route, .. } => Decision::Forward(name(&route.spec().object)),
+        Hit::Redirect { route, .. } => Decision::Redirect(name(&route.spec().object)),
+        Hit::ToHttps { route } => Decision::ToHttps(name(&route.spec().object)),
         Hit::Refuse { refusal, .. } => unreachable!("nothing is guarded: {refusal:?}"),
         Hit::NotFound => Decision::NotFound,
     };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used)]
 
+use super::super::More;
 use super::*;
 use crate::ir;
 
@@ -12,7 +13,8 @@ fn group(path: PathMatch) -> Arc<Group> {
     let matcher =
         ir::Matcher { path, authority: None, method: None, headers: Vec::new(), query: Vec::new() };
     let source = ir::Group { matcher: matcher.into(), rank: Arc::default(), members: Vec::new() };
-    Arc::new(Group { source: source.into(), bare: true, literals, members: SmallVec::new() })
+    let more = Some(Box::new(More { members: Vec::new(), literals }));
+    Arc::new(Group { source: source.into(), bare: true, first: None, more })
 }
 
 /// `=` exact, `~` regular expression, `i` in any case, else a prefix.
