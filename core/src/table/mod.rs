@@ -408,7 +408,7 @@ impl Listener {
             Action::Forward(forward) => {
                 let refusal =
                     if route.unguarded { None } else { guarded(GuardScope::NotRedirects) };
-                match refusal.or(route.refusal()) {
+                match refusal.or_else(|| route.refusal()) {
                     Some(refusal) => Hit::Refuse { route: Some(route), refusal },
                     None => Hit::Forward { route, forward },
                 }
