@@ -103,7 +103,7 @@ async fn burst(client: &mut Client) -> After {
                 buffer = linger(cx, stream, buffer).await;
                 break After::Close;
             }
-            Received::Http2 if !answered => {
+            Received::Http2 if !pace.answered => {
                 stream.reader.unread(&buffer);
                 break After::Http2;
             }
