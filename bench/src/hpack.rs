@@ -312,8 +312,8 @@ static HUFFMAN: LazyLock<Huffman> = LazyLock::new(|| {
     sorted.sort_by_key(|&symbol| LENGTHS[usize::from(symbol)]);
     let (mut codes, mut firsts) = ([0; 256], [(0, 0); LENGTH_MAX + 2]);
     let (mut code, mut place) = (0, 0);
-    for length in 1..=LENGTH_MAX {
-        firsts[length] = (code, place);
+    for (length, first) in firsts.iter_mut().enumerate().take(LENGTH_MAX + 1).skip(1) {
+        *first = (code, place);
         while sorted.get(place).is_some_and(|&next| LENGTHS[usize::from(next)] == length as u8) {
             codes[usize::from(sorted[place])] = code;
             code += 1;
