@@ -124,6 +124,10 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes of one HTTP/2 stream that wait to be sent.
 pub const STREAM_UNSENT_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of an answer that the gRPC HTTP/1.1 bridge holds until its trailers come; beyond: 502.
+/// Envoy: its connection's buffer limit, 1 MiB.
+pub const GRPC_BRIDGE_BYTES_MAX: usize = 1024 * 1024;
+
 /// Connections that the kernel holds per listening socket until they are accepted (bounded by
 /// `net.core.somaxconn`).
 pub const LISTEN_BACKLOG_MAX: u16 = 4096;

@@ -288,12 +288,6 @@ fn not_enforced(object: &Ref, config: &Config, problems: &mut Problems) {
         (config.circuit_breakers.is_some(), "circuit_breakers", "circuit breakers"),
         (config.cors.is_some(), "cors", "CORS"),
         (!config.default_labels.is_empty(), "default_labels", "rate limiting"),
-        (
-            config.enable_grpc_http11_bridge.is_some(),
-            "enable_grpc_http11_bridge",
-            "the gRPC bridge",
-        ),
-        (config.enable_grpc_web.is_some(), "enable_grpc_web", "gRPC-Web"),
         (log_path, "envoy_log_path", "an access log in a file"),
         (
             config.error_response_overrides.is_some(),

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The answer's way back: its head as soon as it is there, its body as it comes.
 
-use ringway_core::limits::{BUFFER_BYTES, INTERIM_RESPONSES_MAX};
+use ringway_core::limits::{BUFFER_BYTES, GRPC_BRIDGE_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use ringway_core::policy::format::Flags;
+use ringway_core::policy::grpc::{self, Outcome};
 use ringway_core::policy::relay::{self, ResponseHead};
 use ringway_core::table::Route;
+use ringway_core::wire::grpc_web;
 use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::encode;
 use ringway_core::wire::h1::framing::{self, ResponseMeta};
@@ -259,7 +261,7 @@ impl Download<'_, '_> {
         self.record.details = "via_upstream";
         let mut out = std::mem::take(&mut self.spent);
         out.clear();
-        self.write_head(view, Framing::None, false, &mut out);
+        self.write_head(view, Framing::None, false, None, &mut out);
         let now = shared.worker.timers.recent();
         let head = out.len();
         if self.send(shared, client, out, head, None, now).await {
@@ -280,6 +282,11 @@ impl Download<'_, '_> {
     ) -> Downloaded {
         let worker = shared.worker;
         let request = self.request;
+        if request.is_bridged() && !matches!(meta.framing, Framing::None | Framing::Length(0)) {
+            return self.bridge(shared, upstream, client, meta, view).await;
+        }
+        let web = request.web.as_ref().filter(|_| grpc::speaks(view));
+        let mut body_encoder = web.map(|web| Box::new(grpc_web::Encoder::new(web.wanted)));
         // The message's end is its own in HTTP/2: nothing in its bytes says where it is.
         let (to_message, of_message) = (client.h2().is_some(), upstream.is_message());
         let framing = match meta.framing {
@@ -287,6 +294,11 @@ impl Download<'_, '_> {
             Framing::Length(0) if to_message && view.known(Known::ContentLength).is_none() => {
                 Framing::None
             }
+            // Trailers become part of the body.
+            Framing::Length(1..) | Framing::UntilClose if web.is_some() => match to_message {
+                true => Framing::UntilClose,
+                false => Framing::Chunked,
+            },
             same if to_message => same,
             Framing::Chunked | Framing::UntilClose if request.http10() => Framing::UntilClose,
             Framing::UntilClose => Framing::Chunked,
@@ -302,7 +314,8 @@ impl Download<'_, '_> {
             framing => Decoder::new(framing),
         };
         let filled = view.block.len() >= BUFFER_BYTES && !of_message;
-        let mut body = Content { decoder, framing, filled, trailers: Vec::new() };
+        let mut body =
+            Content { decoder, framing, filled, trailers: Vec::new(), web: body_encoder.take() };
         // More is there than the buffer took: it goes along. Where a length says how much is to
         // come, an end or an error that this look meets is not mistaken for another.
         let more =
@@ -313,7 +326,7 @@ impl Download<'_, '_> {
             _ => std::mem::take(&mut self.spent),
         };
         out.clear();
-        self.write_head(view, framing, close, &mut out);
+        self.write_head(view, framing, close, None, &mut out);
         let head = out.len();
         let mut encoded = body.encode(at_hand, &mut out);
         if let Ok(first) = encoded
@@ -345,6 +358,78 @@ impl Download<'_, '_> {
             return Downloaded::Answered { reusable, close };
         }
         self.stream(shared, upstream, client, meta, body, close).await
+    }
+
+    /// Answers a gRPC client that reads no trailers: the whole answer at once, with what its trailers
+    /// say of the call in its head. Envoy's `grpc_http1_bridge`.
+    async fn bridge(
+        &mut self,
+        shared: &Shared<'_>,
+        upstream: &mut Reader,
+        client: &mut Writer,
+        meta: ResponseMeta,
+        view: HeadView<'_>,
+    ) -> Downloaded {
+        let worker = shared.worker;
+        let decoder = Decoder::new(match meta.framing {
+            _ if upstream.is_message() => Framing::UntilClose,
+            framing => framing,
+        });
+        let (framing, trailers) = (Framing::UntilClose, Vec::new());
+        let mut body = Content { decoder, framing, filled: false, trailers, web: None };
+        let mut whole = Vec::new();
+        let mut encoded = body.encode(&view.block[view.head.len..], &mut whole);
+        let mut chunk = worker.buffers.take();
+        let failed = loop {
+            match &encoded {
+                Ok(Encoded { complete: true, .. }) => break None,
+                Ok(_) if whole.len() > GRPC_BRIDGE_BYTES_MAX => {
+                    break Some(bad_answer("grpc_bridge_body_too_large"));
+                }
+                Ok(_) => {}
+                Err(error) => break Some(bad_answer(error.details())),
+            }
+            if shared.uploaded.get() {
+                shared.await_upstream(worker.timers.now());
+            }
+            chunk.clear();
+            let received;
+            (received, chunk) = shared.attended(upstream.recv(chunk)).await;
+            encoded = match received {
+                Ok(n) if n > 0 => body.encode(&chunk, &mut whole),
+                _ if shared.gone.get() => break Some(Downloaded::Client),
+                _ if shared.upstream.take_fired() => {
+                    break Some(Downloaded::Refused(self.timed_out(shared)));
+                }
+                Ok(_)
+                    if body.decoder.finish().is_ok()
+                        && upstream.take_trailers(&mut body.trailers).is_ok() =>
+                {
+                    Ok(Encoded { complete: true, ..Encoded::default() })
+                }
+                _ => break Some(Downloaded::Refused(reply::stream_reset())),
+            };
+        };
+        worker.buffers.put(chunk);
+        if let Some(failed) = failed {
+            return failed;
+        }
+        let outcome = Outcome::of(message::fields(&body.trailers));
+        let close = self.request.closes();
+        self.record.status = outcome.bridged(view.head.status);
+        self.record.details = "via_upstream";
+        self.record.bytes_sent += whole.len() as u64;
+        let mut out = std::mem::take(&mut self.spent);
+        out.clear();
+        let framing = Framing::Length(whole.len() as u64);
+        self.write_head(view, framing, close, Some(&outcome), &mut out);
+        let head = out.len();
+        out.extend_from_slice(&whole);
+        if !self.send(shared, client, out, head, Some(b""), worker.timers.now()).await {
+            return Downloaded::Client;
+        }
+        let reusable = encoded.is_ok_and(|encoded| encoded.clean) && meta.keep_alive;
+        Downloaded::Answered { reusable, close }
     }
 
     /// Sends bytes to the client, the answer's head first, and returns their buffer to the pool;
@@ -420,9 +505,7 @@ impl Download<'_, '_> {
                         && body.decoder.finish().is_ok()
                         && upstream.take_trailers(&mut body.trailers).is_ok() =>
                 {
-                    if body.framing == Framing::Chunked {
-                        encode::last_chunk(&mut chunk, &body.trailers);
-                    }
+                    body.end(&mut chunk);
                     Ok(Encoded { complete: true, ..Encoded::default() })
                 }
                 _ if shared.deadline.get().is_some_and(|at| worker.timers.now() >= at) => {
@@ -449,7 +532,14 @@ impl Download<'_, '_> {
         }
     }
 
-    fn write_head(&self, view: HeadView<'_>, framing: Framing, close: bool, out: &mut Vec<u8>) {
+    fn write_head(
+        &self,
+        view: HeadView<'_>,
+        framing: Framing,
+        close: bool,
+        outcome: Option<&Outcome<'_>>,
+        out: &mut Vec<u8>,
+    ) {
         let (request, record) = (self.request, &*self.record);
         let now = record.answered.unwrap_or(record.started);
         let service_time = record
@@ -461,6 +551,12 @@ impl Download<'_, '_> {
             .then(|| view.known(Known::ContentLength))
             .flatten()
             .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        let web_type = request.web.as_ref().filter(|_| grpc::speaks(view)).map(|web| {
+            let mut web_type = Vec::new();
+            let grpc_type = view.known(Known::ContentType).unwrap_or_default();
+            grpc_web::push_web_type(web.wanted, grpc_type, &mut web_type);
+            web_type
+        });
         let head = ResponseHead {
             view,
             framing,
@@ -472,8 +568,8 @@ impl Download<'_, '_> {
             bodyless_length,
             upgrade: request.upgrade().filter(|_| switches),
             set_cookie: request.set_cookie.as_ref().map(|(cookie, value)| (*cookie, value)),
-            web_type: None,
-            outcome: None,
+            web_type: web_type.as_deref(),
+            outcome,
         };
         relay::response_head(out, &head, &self.route.response_headers, || {
             request.facts(record, Some(view), now)
@@ -489,6 +585,8 @@ pub(super) struct Content {
     filled: bool,
     /// Field lines, once the body is complete.
     trailers: Vec<u8>,
+    /// Makes a call's answer one for browsers.
+    web: Option<Box<grpc_web::Encoder>>,
 }
 
 /// What became of some received bytes.
@@ -506,7 +604,7 @@ struct Encoded {
 impl Content {
     /// Whether body bytes go to the client as they come.
     fn passes(&self, from: Framing) -> bool {
-        from != Framing::Chunked && self.framing != Framing::Chunked
+        from != Framing::Chunked && self.framing != Framing::Chunked && self.web.is_none()
     }
 
     /// Appends what the upstream has sent by now of a body that passes as it comes.
@@ -531,13 +629,43 @@ impl Content {
         Ok(encoded)
     }
 
+    fn append(&mut self, out: &mut Vec<u8>, data: &[u8]) {
+        match &mut self.web {
+            None => append(out, self.framing, data),
+            Some(web) => {
+                let mut written = Vec::with_capacity(data.len() * 4 / 3 + 4);
+                web.data(data, &mut written);
+                if !written.is_empty() {
+                    append(out, self.framing, &written);
+                }
+            }
+        }
+    }
+
+    /// Appends what ends the body. A browser reads no trailers: they are its last message.
+    fn end(&mut self, out: &mut Vec<u8>) {
+        if let Some(mut web) = self.web.take() {
+            let (mut written, trailers) = (Vec::new(), std::mem::take(&mut self.trailers));
+            match trailers.is_empty() {
+                true => web.finish(&mut written),
+                false => web.trailers(&trailers, &mut written),
+            }
+            if !written.is_empty() {
+                append(out, self.framing, &written);
+            }
+        }
+        if self.framing == Framing::Chunked {
+            encode::last_chunk(out, &self.trailers);
+        }
+    }
+
     /// Appends what these bytes hold of the body.
     fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Encoded, ParseError> {
         let mut encoded = Encoded::default();
         loop {
             match self.decoder.step(&input[encoded.taken..])? {
                 Step::Data { skip, len } => {
-                    append(out, self.framing, &input[encoded.taken + skip..][..len]);
+                    self.append(out, &input[encoded.taken + skip..][..len]);
                     encoded.taken += skip + len;
                     encoded.content += len as u64;
                 }
@@ -547,9 +675,7 @@ impl Content {
                 }
                 Step::End { skip } => {
                     self.trailers.extend_from_slice(self.decoder.trailers());
-                    if self.framing == Framing::Chunked {
-                        encode::last_chunk(out, &self.trailers);
-                    }
+                    self.end(out);
                     encoded.taken += skip;
                     encoded.complete = true;
                     return Ok(encoded);

@@ -17,9 +17,10 @@ use ringway_core::policy::headers::HeaderEdits;
 use ringway_core::policy::normalize::{self, Target};
 use ringway_core::policy::redirect;
 use ringway_core::table::{self, Action, Hit, Route};
+use ringway_core::wire::grpc_web::{self, Form};
 use ringway_core::wire::h1::framing::{self, RequestMeta, RequestRules};
 use ringway_core::wire::h1::parse::ParseError;
-use ringway_core::wire::{Framing, Head, HeadView, Version};
+use ringway_core::wire::{Framing, Head, HeadView, Known, Version};
 
 use super::forward;
 use super::record::Record;
@@ -74,6 +75,8 @@ pub(crate) struct Request<'a> {
     pub(crate) settings: Local<Settings>,
     pub(crate) view: HeadView<'a>,
     pub(crate) meta: RequestMeta,
+    /// How the body is delimited that the client sends; what goes upstream may be another one.
+    pub(crate) received: Framing,
     pub(crate) target: Target<'a>,
     pub(crate) forwarded: Forwarded,
     pub(crate) forwarded_for: &'a [u8],
@@ -85,6 +88,33 @@ pub(crate) struct Request<'a> {
     pub(crate) cluster: &'a str,
     pub(crate) route: Option<&'a Route>,
     pub(crate) asked: Option<Asked<'a>>,
+    /// The request is a browser's gRPC call.
+    pub(crate) web: Option<Web>,
+}
+
+/// A call by gRPC-Web: gRPC for the upstream, and for the client what a browser can read.
+#[derive(Clone, Debug)]
+pub(crate) struct Web {
+    /// How the request's body is written.
+    pub(crate) form: Form,
+    /// How the answer's is wanted.
+    pub(crate) wanted: Form,
+    /// The media type that goes upstream.
+    pub(crate) grpc_type: Vec<u8>,
+}
+
+impl Web {
+    fn of(view: HeadView<'_>) -> Option<Self> {
+        let (form, encoding) = grpc_web::parse(view.known(Known::ContentType)?)?;
+        let mut grpc_type = Vec::new();
+        grpc_web::push_grpc_type(encoding, &mut grpc_type);
+        let wanted = view.values("accept").map(grpc_web::wanted);
+        let wanted = wanted.fold(Form::Binary, |one, other| match one {
+            Form::Text => one,
+            Form::Binary => other,
+        });
+        Some(Self { form, wanted, grpc_type })
+    }
 }
 
 /// What a client wants to speak instead of HTTP.
@@ -121,6 +151,13 @@ impl<'a> Request<'a> {
 
     pub(crate) fn http10(&self) -> bool {
         self.view.head.version == Version::Http10
+    }
+
+    /// Whether the client is one of gRPC by HTTP/1.1 that the Module serves.
+    pub(crate) fn is_bridged(&self) -> bool {
+        self.settings.grpc_http1_bridge
+            && self.view.head.version == Version::Http11
+            && grpc::speaks(self.view)
     }
 
     /// The protocol that goes upstream in Upgrade.
@@ -305,6 +342,7 @@ pub(crate) async fn exchange(
         settings,
         view,
         meta,
+        received: meta.framing,
         target,
         forwarded,
         forwarded_for: &scratch.forwarded_for,
@@ -314,7 +352,17 @@ pub(crate) async fn exchange(
         cluster: "",
         route: None,
         asked: Asked::of(view, &meta),
+        web: None,
     };
+    if request.settings.grpc_web && view.method() == b"POST" {
+        request.web = Web::of(view);
+        if request.web.as_ref().is_some_and(|web| web.form == Form::Text)
+            && matches!(request.meta.framing, Framing::Length(1..))
+        {
+            // Base64 is longer than what it stands for.
+            request.meta.framing = Framing::Chunked;
+        }
+    }
     // A body announced to be larger than allowed is refused before anybody reads it.
     let too_large = matches!(
         (meta.framing, request.settings.body_bytes_max),
@@ -468,7 +516,7 @@ async fn ours(
     record: &mut Record,
 ) -> Outcome {
     let head_len = request.view.head.len;
-    let (consumed, complete) = body_at_hand(request.meta.framing, &request.view.block[head_len..]);
+    let (consumed, complete) = body_at_hand(request.received, &request.view.block[head_len..]);
     record.bytes_received = record.bytes_received.max(consumed as u64);
     let close = reply.close || request.closes() || !complete;
     send_reply(request, stream, reply, edits, close, record).await;
@@ -502,7 +550,8 @@ async fn send_reply(
 ) {
     let worker = request.cx.worker;
     let now = Instant::now();
-    let grpc = grpc::speaks(request.view);
+    let web = request.web.as_ref();
+    let grpc = web.is_some() || grpc::speaks(request.view);
     record.status = if grpc { 200 } else { reply.status };
     record.flag(reply.flags);
     record.details = reply.details;
@@ -514,7 +563,14 @@ async fn send_reply(
         close,
         http10: request.http10(),
         head_only: request.is_head(),
-        grpc,
+        grpc: grpc.then(|| {
+            let mut content_type = Vec::new();
+            match web {
+                Some(web) => grpc_web::push_web_type(web.wanted, &web.grpc_type, &mut content_type),
+                None => content_type.extend_from_slice(grpc::CONTENT_TYPE),
+            }
+            content_type
+        }),
         edits,
     };
     let mut out = worker.buffers.take();
@@ -603,6 +659,7 @@ async fn refuse_with(
             te_trailers: false,
             drop_length: false,
         },
+        received: Framing::None,
         target: Target {
             authority: view.first("host").unwrap_or_default(),
             path: b"",
@@ -618,6 +675,7 @@ async fn refuse_with(
         cluster: "",
         route: None,
         asked: None,
+        web: None,
     };
     send_reply(&request, stream, &reply, None, true, &mut record).await;
     finish(&request, None, &record);

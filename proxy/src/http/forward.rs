@@ -18,6 +18,7 @@ use ringway_core::policy::rewrite::HostRewrite;
 use ringway_core::policy::timeouts::Timeouts;
 use ringway_core::table::{Forward, Route};
 use ringway_core::wire::Framing;
+use ringway_core::wire::grpc_web::Form;
 use ringway_core::wire::h1::body::Decoder;
 
 use super::download::{Download, Downloaded};
@@ -27,7 +28,7 @@ use super::record::Record;
 use super::reply::{Reply, body_refused, failure_text, reset, stream_reset, unavailable};
 use super::shadow;
 use super::upgrade::Switched;
-use super::upload::{Body, DISCARD, Taken, Uploaded, upload};
+use super::upload::{Body, DISCARD, Taken, Text, Uploaded, upload};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::rt;
@@ -69,14 +70,21 @@ pub(crate) async fn forward<'a>(
     write_head(request, route, action, host(request, action), record, &mut out);
     let head = out.len();
     let (framing, is_message) = (request.meta.framing, client.reader.is_message());
-    // The end of a message is its own in HTTP/2: nothing in its bytes says where it is.
-    let undelimited = |yes| if yes { Framing::UntilClose } else { framing };
     let mut body = Body {
-        decoder: Decoder::new(undelimited(is_message && framing != Framing::None)),
-        framing: undelimited(cluster.spec.protocol == UpstreamProtocol::Http2),
+        decoder: Decoder::new(match framing {
+            Framing::None => Framing::None,
+            _ if is_message => Framing::UntilClose,
+            _ => request.received,
+        }),
+        // The end of a message is its own in HTTP/2: nothing in its bytes says where it is.
+        framing: match cluster.spec.protocol {
+            UpstreamProtocol::Http1 => framing,
+            UpstreamProtocol::Http2 => Framing::UntilClose,
+        },
         max: request.settings.body_bytes_max.unwrap_or(u64::MAX),
         seen: 0,
         trailers: Vec::new(),
+        text: request.web.as_ref().and_then(|web| (web.form == Form::Text).then(Text::default)),
         tee: shadow::tee(request, route, action, record),
     };
     let head_len = request.view.head.len;
@@ -279,11 +287,11 @@ pub(super) fn write_head(
         edge: request.forwarded.edge,
         timeout_ms: action.timeouts.request.map(|t| t.as_millis() as u64),
         suppress_envoy_headers: request.settings.suppress_envoy_headers,
-        te_trailers: request.meta.te_trailers,
+        te_trailers: request.meta.te_trailers || request.web.is_some(),
         keeps_client_cert: request.settings.client_certificates.keeps(mutual),
         client_cert: told.as_deref().unwrap_or_default(),
         upgrade: request.upgrade(),
-        grpc_type: None,
+        grpc_type: request.web.as_ref().map(|web| &*web.grpc_type),
     };
     // Envoy composes added headers before the rewrite: they say the path that the client asked for.
     relay::request_head(out, &head, &route.request_headers, || Facts {

@@ -48,8 +48,9 @@ pub(crate) struct Context<'a> {
     pub(crate) http10: bool,
     /// HEAD: the head of the answer without its body.
     pub(crate) head_only: bool,
-    /// The request is a gRPC call: the answer tells its failure as gRPC does, in a head alone.
-    pub(crate) grpc: bool,
+    /// The request is a gRPC call: the answer tells its failure as gRPC does, in a head alone of
+    /// this media type.
+    pub(crate) grpc: Option<Vec<u8>>,
     /// The route's edits of responses; they apply to our answers too, as Envoy's do.
     pub(crate) edits: &'a HeaderEdits,
 }
@@ -61,7 +62,8 @@ pub(crate) fn write(
     context: &Context<'_>,
     added: impl FnOnce(&mut Vec<u8>),
 ) -> usize {
-    let status = if context.grpc { 200 } else { reply.status };
+    let grpc_type = context.grpc.as_deref();
+    let status = if grpc_type.is_some() { 200 } else { reply.status };
     encode::status_line(out, status, encode::reason(status).as_bytes());
     let mut ours = |name: &[u8], value: &[u8]| {
         if !context.edits.drops(name) {
@@ -74,9 +76,9 @@ pub(crate) fn write(
     if reply.overloaded {
         ours(b"x-envoy-overloaded", b"true");
     }
-    if context.grpc {
+    if let Some(grpc_type) = grpc_type {
         let status = grpc::Status::of_http(reply.status);
-        ours(b"content-type", grpc::CONTENT_TYPE);
+        ours(b"content-type", grpc_type);
         ours(b"grpc-status", status.code().to_string().as_bytes());
         if !reply.body.is_empty() {
             let mut message = Vec::new();
@@ -88,7 +90,7 @@ pub(crate) fn write(
     }
     ours(b"date", context.date);
     ours(b"server", context.server);
-    let body: &[u8] = if context.grpc { b"" } else { &reply.body };
+    let body: &[u8] = if grpc_type.is_some() { b"" } else { &reply.body };
     out.extend_from_slice(b"content-length: ");
     encode::decimal(out, body.len() as u64);
     out.extend_from_slice(b"\r\n");
@@ -117,6 +119,10 @@ pub(super) fn body_refused(error: BodyError) -> Reply {
     match error {
         BodyError::TooLarge => {
             Reply::new(413, Flags::NONE, "request_payload_too_large", "Payload Too Large").closing()
+        }
+        BodyError::NotBase64 => {
+            let text = "Bad gRPC-Web request, invalid base64 data.";
+            Reply::new(400, Flags::NONE, "grpc_base_64_decode_failed", text).closing()
         }
         BodyError::Framing(error) => {
             let text = encode::reason(error.status());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ringway_core::limits::{BODY_PROGRESS_TIMEOUT, BUFFER_BYTES, STREAM_IDLE_TIMEOUT};
 use ringway_core::wire::Framing;
+use ringway_core::wire::grpc_web;
 use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::encode;
 use ringway_core::wire::h1::parse::ParseError;
@@ -30,8 +31,25 @@ pub(super) struct Body {
     pub(super) seen: u64,
     /// Field lines, once the body is complete.
     pub(super) trailers: Vec<u8>,
+    /// Of gRPC-Web: what it stands for goes upstream.
+    pub(super) text: Option<Text>,
     /// Who gets a copy.
     pub(super) tee: Option<Tee>,
+}
+
+/// A body in base64.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    decoder: grpc_web::Decoder,
+    decoded: Vec<u8>,
+}
+
+impl Text {
+    fn decode(&mut self, text: &[u8]) -> Result<&[u8], BodyError> {
+        self.decoded.clear();
+        self.decoder.push(text, &mut self.decoded).map_err(|_| BodyError::NotBase64)?;
+        Ok(&self.decoded)
+    }
 }
 
 /// How far some received bytes went.
@@ -45,6 +63,8 @@ pub(super) struct Taken {
 pub(super) enum BodyError {
     Framing(ParseError),
     TooLarge,
+    /// A body of gRPC-Web's text form is none.
+    NotBase64,
 }
 
 impl Body {
@@ -60,6 +80,13 @@ impl Body {
                     if self.seen > self.max {
                         return Err(BodyError::TooLarge);
                     }
+                    let data = match &mut self.text {
+                        Some(text) => text.decode(data)?,
+                        None => data,
+                    };
+                    if data.is_empty() {
+                        continue;
+                    }
                     append(out, self.framing, data);
                     if let Some(tee) = &self.tee {
                         tee.offer(data);
@@ -68,7 +95,7 @@ impl Body {
                 Step::More { skip } => return Ok(Taken { taken: at + skip, complete: false }),
                 Step::End { skip } => {
                     self.trailers.extend_from_slice(self.decoder.trailers());
-                    self.complete(out);
+                    self.complete(out)?;
                     return Ok(Taken { taken: at + skip, complete: true });
                 }
             }
@@ -101,17 +128,20 @@ impl Body {
     fn end(&mut self, message: &Reader, out: &mut Vec<u8>) -> Result<(), BodyError> {
         let trailers = message.take_trailers(&mut self.trailers);
         trailers.map_err(|_| BodyError::Framing(ParseError::FieldValue))?;
-        self.complete(out);
-        Ok(())
+        self.complete(out)
     }
 
-    fn complete(&self, out: &mut Vec<u8>) {
+    fn complete(&self, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        if let Some(text) = &self.text {
+            text.decoder.finish().map_err(|_| BodyError::NotBase64)?;
+        }
         if self.framing == Framing::Chunked {
             encode::last_chunk(out, &self.trailers);
         }
         if let Some(tee) = &self.tee {
             tee.complete(&self.trailers);
         }
+        Ok(())
     }
 }
 
