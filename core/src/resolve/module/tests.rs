@@ -52,8 +52,7 @@ fn grpc() {
     let (ir, problems) = with("enable_grpc_web: false, enable_grpc_http11_bridge: false", "");
     assert!(ir.settings.grpc_web && ir.settings.grpc_http1_bridge);
     assert_eq!(ir.settings.grpc_stats, None);
-    let said: Vec<_> = problems.iter().map(|p| p.reason).collect();
-    assert_eq!(said, ["NotEnforcedYet", "NotEnforcedYet"]);
+    assert_eq!(problems.len(), 0, "{problems:?}");
     let stats = |fields: &str| {
         let (ir, _) = with(&format!("grpc_stats: {{{fields}}}"), "");
         ir.settings.grpc_stats.clone().unwrap()
