@@ -287,7 +287,8 @@ pub(super) fn write_head(
         edge: request.forwarded.edge,
         timeout_ms: action.timeouts.request.map(|t| t.as_millis() as u64),
         suppress_envoy_headers: request.settings.suppress_envoy_headers,
-        te_trailers: request.meta.te_trailers || request.web.is_some(),
+        // Whatever the client reads: a server of gRPC insists.
+        te_trailers: request.meta.te_trailers || request.web.is_some() || request.is_bridged(),
         keeps_client_cert: request.settings.client_certificates.keeps(mutual),
         client_cert: told.as_deref().unwrap_or_default(),
         upgrade: request.upgrade(),
