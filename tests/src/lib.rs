@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The harness of the end-to-end tests: the real binary as a child process ([`Gateway`]),
 //! back ends that answer what they saw ([`upstream`]), and a client that accepts nothing loose
-//! ([`client`]).
+//! ([`client`]); for HTTP/2 a peer that says frame by frame what a test writes down ([`h2`]).
 //!
 //! Every gateway and every back end has a loopback address of its own, so that ports are bound as
 //! the manifests say and no two tests meet. Everything waits with a bound: a hang is a failure
@@ -10,6 +10,7 @@
 pub mod address;
 pub mod client;
 pub mod gateway;
+pub mod h2;
 pub mod head;
 pub mod load;
 pub mod manifest;

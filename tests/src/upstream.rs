@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::head::{Fields, Reader, joined, malformed};
-use crate::tls::{self, Stream};
+use crate::tls::{self, Handshake, Stream};
 
 /// A listening socket with a thread per connection. Stops accepting when dropped.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ pub struct Request {
     pub version: String,
     pub fields: Fields,
     pub body: Vec<u8>,
+    pub trailers: Fields,
 }
 
 impl Request {
@@ -114,11 +115,10 @@ pub fn request_to(reader: &mut Reader, sink: &mut dyn FnMut(&[u8])) -> io::Resul
     if joined(&fields, "expect").is_some_and(|e| e.eq_ignore_ascii_case("100-continue")) {
         reader.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
+    let mut trailers = Fields::new();
     match (joined(&fields, "transfer-encoding"), joined(&fields, "content-length")) {
         (Some(_), Some(_)) => return Err(malformed("two framings")),
-        (Some(coding), None) if coding == "chunked" => {
-            reader.chunked(sink)?;
-        }
+        (Some(coding), None) if coding == "chunked" => trailers = reader.chunked(sink)?,
         (Some(coding), None) => return Err(malformed(format!("Transfer-Encoding: {coding}"))),
         (None, Some(length)) => {
             let n = length.parse().map_err(|_| malformed(format!("length {length:?}")))?;
@@ -132,6 +132,7 @@ pub fn request_to(reader: &mut Reader, sink: &mut dyn FnMut(&[u8])) -> io::Resul
         version: version.to_owned(),
         fields,
         body: Vec::new(),
+        trailers,
     }))
 }
 
@@ -144,14 +145,12 @@ pub fn told(token: &str) -> Vec<Value> {
     told.iter().filter(|(t, _)| t == token).map(|(_, seen)| seen.clone()).collect()
 }
 
-/// Answers every request with what it saw, as JSON. Request headers steer it:
-/// `x-backend-status: 503`, `x-backend-header: name=value` (any number), `x-backend-delay-ms: 50`,
-/// `x-backend-never` (no answer at all), `x-backend-stall` (an answer that stops in its middle),
-/// `x-backend-close` (closes after the answer), `x-backend-quits` (the same without a word),
-/// `x-backend-hangs-up: reused` (no answer on a connection that has served before; with a back
-/// end's name: on none of its connections), `x-backend-unframed: ends` (an answer up to the end of
-/// the connection; with `breaks` TLS does not say that this is the end), `x-backend-tell: token`
-/// (see [`told`]).
+/// Answers every request with what it saw, as JSON. Request headers steer it, as [`Answer`] says,
+/// and: `x-backend-delay-ms: 50`, `x-backend-never` (no answer at all), `x-backend-stall` (an answer
+/// that stops in its middle), `x-backend-close` (closes after the answer), `x-backend-quits` (the
+/// same without a word), `x-backend-hangs-up: reused` (no answer on a connection that has served
+/// before; with a back end's name: on none of its connections), `x-backend-unframed: ends` (an
+/// answer up to the end of the connection; with `breaks` TLS does not say that this is the end).
 pub fn echo(name: &str, stream: impl Into<Stream>) {
     let mut reader = Reader::new(stream);
     let port = reader.stream.socket().local_addr().map_or(0, |address| address.port());
@@ -215,25 +214,13 @@ fn answer(name: &str, port: u16, request: &Request, reader: &mut Reader) -> io::
         reader.rest(&mut |_| {})?;
         return Ok(false);
     }
-    let status = request.header("x-backend-status").unwrap_or_else(|| "200".into());
-    let fields: Vec<Value> = request.fields.iter().map(|(n, v)| json!([n, v])).collect();
-    let seen = json!({
-        "backend": name, "port": port, "method": request.method, "target": request.target,
-        "version": request.version, "fields": fields,
-        "body": String::from_utf8_lossy(&request.body),
-        "tls": reader.stream.handshake().map(|tls| json!({
-            "server_name": tls.server_name, "version": tls.version, "suite": tls.suite,
-            "alpn": tls.alpn, "client": tls.certificate(),
-        })),
-    });
-    if let Some(token) = request.header("x-backend-tell") {
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        told.push((token, seen.clone()));
+    let answer = Answer::to(name, port, request, reader.stream.handshake());
+    for status in &answer.interim {
+        let head = format!("HTTP/1.1 {status} Interim\r\nx-interim: {status}\r\n\r\n");
+        reader.stream.write_all(head.as_bytes())?;
     }
-    let body = seen.to_string();
-    let mut head = format!("HTTP/1.1 {status} Echo\r\ncontent-type: application/json\r\n");
-    for (_, line) in request.fields.iter().filter(|(n, _)| n == "x-backend-header") {
-        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+    let mut head = format!("HTTP/1.1 {} Echo\r\n", answer.status);
+    for (name, value) in &answer.fields {
         head += &format!("{name}: {value}\r\n");
     }
     let mut close = request.header("x-backend-close").is_some();
@@ -246,20 +233,112 @@ fn answer(name: &str, port: u16, request: &Request, reader: &mut Reader) -> io::
         cork(reader.stream.socket());
     }
     close |= unframed.is_some() || quits;
-    let bodiless = matches!(status.as_str(), "204" | "304");
-    if !bodiless && unframed.is_none() {
-        head += &format!("content-length: {}\r\n", body.len());
+    let bodiless = matches!(answer.status, 204 | 304);
+    let chunked = !answer.sized && !bodiless;
+    if chunked {
+        head += "transfer-encoding: chunked\r\n";
+    } else if !bodiless && unframed.is_none() {
+        head += &format!("content-length: {}\r\n", answer.body.len());
     }
     head += "\r\n";
     let mut bytes = head.into_bytes();
-    if !bodiless && request.method != "HEAD" {
-        bytes.extend_from_slice(body.as_bytes());
+    if request.method != "HEAD" && chunked {
+        for chunk in answer.body.chunks(8_000) {
+            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"0\r\n");
+        for (name, value) in &answer.trailers {
+            bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n");
+    } else if request.method != "HEAD" && !bodiless {
+        bytes.extend_from_slice(&answer.body);
     }
     reader.stream.write_all(&bytes)?;
     if unframed.is_some_and(|how| how == "ends") {
         reader.stream.finish()?;
     }
     Ok(!close)
+}
+
+/// What an echoing back end answers, whatever it speaks. Request headers steer it:
+/// `x-backend-status: 503`, `x-backend-header: name=value` (any number), `x-backend-trailer:
+/// name=value` (any number), `x-backend-interim: 103` (an answer of that status first),
+/// `x-backend-length: 1000` (so many bytes of [`pattern`] for a body), `x-backend-unsized` (a body
+/// whose length is not said first), `x-backend-tell: token` (see [`told`]).
+#[derive(Debug)]
+pub struct Answer {
+    pub interim: Vec<u16>,
+    pub status: u16,
+    pub fields: Fields,
+    pub body: Vec<u8>,
+    pub trailers: Fields,
+    /// Whether the body's length is said first.
+    pub sized: bool,
+}
+
+impl Answer {
+    pub fn to(name: &str, port: u16, request: &Request, tls: Option<Handshake>) -> Self {
+        let pairs = |fields: &Fields| -> Vec<Value> {
+            fields.iter().map(|(name, value)| json!([name, value])).collect()
+        };
+        let mut seen = json!({
+            "backend": name, "port": port, "method": request.method, "target": request.target,
+            "version": request.version, "fields": pairs(&request.fields),
+            "trailers": pairs(&request.trailers),
+            "body": String::from_utf8_lossy(&request.body),
+            "tls": tls.map(|tls| json!({
+                "server_name": tls.server_name, "version": tls.version, "suite": tls.suite,
+                "alpn": tls.alpn, "client": tls.certificate(),
+            })),
+        });
+        if request.body.len() > BODY_ECHO_MAX {
+            seen["body"] = json!(digest(&request.body));
+        }
+        if let Some(token) = request.header("x-backend-tell") {
+            let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push((token, seen.clone()));
+        }
+        let steered = |wanted: &'static str| {
+            let lines = request.fields.iter().filter(move |(name, _)| name == wanted);
+            lines.map(|(_, line)| line.split_once('=').unwrap_or((line, "")))
+        };
+        let own = |pair: (&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
+        let mut fields = vec![own(("content-type", "application/json"))];
+        fields.extend(steered("x-backend-header").map(own));
+        let trailers: Fields = steered("x-backend-trailer").map(own).collect();
+        let number = |name: &str| request.header(name).and_then(|text| text.parse().ok());
+        let status = number("x-backend-status").unwrap_or(200);
+        Self {
+            interim: number("x-backend-interim").into_iter().map(|n| n as u16).collect(),
+            status: status as u16,
+            fields,
+            body: match number("x-backend-length") {
+                Some(length) => pattern(length),
+                None => seen.to_string().into_bytes(),
+            },
+            sized: trailers.is_empty() && request.header("x-backend-unsized").is_none(),
+            trailers,
+        }
+    }
+}
+
+/// Longer bodies are told by their [`digest`].
+const BODY_ECHO_MAX: usize = 1 << 20;
+
+/// Bytes that differ wherever they are.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
+}
+
+/// A body's length and FNV-1a, as text.
+pub fn digest(bytes: &[u8]) -> String {
+    let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{} bytes, {sum:016x}", bytes.len())
 }
 
 /// What is written next leaves together with the end.
