@@ -10,6 +10,7 @@
 pub mod address;
 pub mod client;
 pub mod gateway;
+pub mod go;
 pub mod h2;
 pub mod head;
 pub mod load;

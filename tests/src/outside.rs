@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -26,6 +27,16 @@ pub struct Output {
 /// Runs a program to its end; it is killed, and that is an error, where it takes longer than
 /// [`PATIENCE`].
 pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output> {
+    run_within(PATIENCE, program, arguments, input)
+}
+
+/// The same with a time of its own.
+pub fn run_within(
+    patience: Duration,
+    program: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<Output> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -41,7 +52,7 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output> {
         scope.spawn(move || stdin.write_all(input.as_bytes()));
         let stdout = scope.spawn(move || everything(stdout));
         let stderr = scope.spawn(move || everything(stderr));
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
@@ -51,13 +62,43 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output> {
                 child.wait()?;
                 bail!("{program} {arguments:?} does not end");
             }
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         };
         let text = |reader: std::thread::ScopedJoinHandle<'_, String>| {
             reader.join().expect("reading does not panic")
         };
         Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
     })
+}
+
+/// The first program of that name on PATH.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// A program that is on PATH, or that a package of the distribution brings; `None`, and one line
+/// that says so, where it cannot be had.
+pub fn packaged(name: &str, package: &str) -> Option<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        quiet.status().is_ok_and(|status| status.success())
+    };
+    let install = ["install", "-y", "--no-install-recommends", package];
+    // SAFETY: a plain system call without arguments.
+    let may = || unsafe { libc::geteuid() } == 0;
+    if on_path(name).is_none() && may() && !apt(&install) && apt(&["update"]) {
+        apt(&install);
+    }
+    let found = on_path(name);
+    if found.is_none() {
+        eprintln!("left out: {name}, because the package {package} is not there");
+    }
+    found
 }
 
 fn everything(mut from: impl Read) -> String {

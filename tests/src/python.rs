@@ -9,9 +9,10 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 
 use crate::gateway::repository;
+use crate::outside::Output;
 
 /// Packages of the environment, with their versions.
-const PACKAGES: [&str; 1] = ["websockets==15.0.1"];
+const PACKAGES: [&str; 2] = ["grpcio==1.85.3", "websockets==15.0.1"];
 
 /// The interpreter of an environment that holds [`PACKAGES`].
 pub fn interpreter() -> Result<&'static Path> {
@@ -49,10 +50,17 @@ fn run(command: &mut Command) -> Result<()> {
 /// Runs a script of `tests/it/` to its end, and gives what it printed; what it said otherwise is
 /// the error.
 pub fn script(name: &str, arguments: &[&str]) -> Result<String> {
+    let output = output(name, arguments)?;
+    ensure!(output.status.success(), "{name} {arguments:?}: {}", output.stderr);
+    Ok(output.stdout)
+}
+
+/// The same, however it ends.
+pub fn output(name: &str, arguments: &[&str]) -> Result<Output> {
     let output = command(name, arguments)?.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} {arguments:?}: {said}");
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    Ok(Output { status: output.status, stdout, stderr })
 }
 
 /// A script that serves until it is dropped.
