@@ -31,6 +31,7 @@ use super::exchange::Request;
 use super::flow::append;
 use super::forward;
 use super::record::{Record, cluster_class};
+use crate::net::h2::{self, H2Stream};
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Stream, Writer};
 use crate::net::timer::Timer;
@@ -64,6 +65,7 @@ impl Tee {
         if self.framing == Framing::Chunked {
             self.queue.push(trailers.len(), |waiting| encode::last_chunk(waiting, trailers));
         }
+        self.queue.trailers.borrow_mut().extend_from_slice(trailers);
         self.queue.close();
     }
 }
@@ -94,10 +96,7 @@ pub(super) fn tee(
     }
     let copies = &worker.copies;
     // Copies are the first thing that a crowded worker does without.
-    if copies.active.get() >= SHADOWS_MAX
-        || worker.pressure.get() != Pressure::None
-        || shadow.cluster.spec.protocol == UpstreamProtocol::Http2
-    {
+    if copies.active.get() >= SHADOWS_MAX || worker.pressure.get() != Pressure::None {
         worker.slab.cluster_add(shadow.cluster.slot, ClusterCell::ShadowDropped, 1);
         return None;
     }
@@ -106,6 +105,8 @@ pub(super) fn tee(
         worker: worker.clone(),
         route: route.clone(),
         waiting: RefCell::new(worker.buffers.take()),
+        head: Cell::new(0),
+        trailers: RefCell::default(),
         held: Cell::new(0),
         state: Cell::new(State::Open),
         sender: Cell::new(None),
@@ -115,6 +116,7 @@ pub(super) fn tee(
     rewrite::shadow_host(forward::host(request, action), &mut host);
     let mut head = worker.buffers.take();
     forward::write_head(request, route, action, &host, record, &mut head);
+    queue.head.set(head.len());
     queue.push(head.len(), |waiting| waiting.extend_from_slice(&head));
     worker.buffers.put(head);
     let panicked = worker.clone();
@@ -122,7 +124,11 @@ pub(super) fn tee(
     rt::spawn(async move { send(&sender, is_head).await }, move || {
         panicked.slab.worker_add(WorkerCell::Panics, 1)
     });
-    Some(Tee { queue, framing: request.meta.framing })
+    let framing = match shadow.cluster.spec.protocol {
+        UpstreamProtocol::Http1 => request.meta.framing,
+        UpstreamProtocol::Http2 => Framing::UntilClose,
+    };
+    Some(Tee { queue, framing })
 }
 
 /// How far a copy's bytes have come.
@@ -143,6 +149,10 @@ struct Queue {
     worker: Rc<Worker>,
     route: Local<Route>,
     waiting: RefCell<Vec<u8>>,
+    /// Bytes of the request's head, which come first.
+    head: Cell<usize>,
+    /// Field lines, once the request is complete.
+    trailers: RefCell<Vec<u8>>,
     /// Bytes waiting or being sent.
     held: Cell<usize>,
     state: Cell<State>,
@@ -358,7 +368,7 @@ impl Exchange<'_> {
         while self.queue.next(&mut chunk).await {
             self.arm();
             let sent;
-            (sent, chunk) = upstream.send(chunk, 0).await;
+            (sent, chunk) = upstream.send_message(chunk, self.queue.head.take(), None).await;
             self.queue.release(chunk.len());
             if sent.is_err() {
                 break;
@@ -371,19 +381,57 @@ impl Exchange<'_> {
         let queue = self.queue;
         queue.worker.buffers.put(chunk);
         if queue.state.get() == State::Complete && queue.held.get() == 0 {
-            self.whole.set(true);
+            let trailers = queue.trailers.take();
+            let (ended, _) = upstream.send_message(Vec::new(), 0, Some(&trailers)).await;
+            self.whole.set(ended.is_ok());
             self.arm();
         }
     }
 
     async fn download(&self, upstream: &mut Reader, is_head: bool) -> Result<Answer, Failure> {
         let buffers = &self.queue.worker.buffers;
+        if let Some(stream) = upstream.h2().cloned() {
+            return self.receive_message(upstream, &stream).await;
+        }
         // Nothing is held until the shadow says something.
         let _ = upstream.readable().await;
         let mut buffer = buffers.take();
         let answer = self.receive(upstream, is_head, &mut buffer).await;
         buffers.put(buffer);
         answer
+    }
+
+    async fn receive_message(
+        &self,
+        upstream: &mut Reader,
+        stream: &H2Stream,
+    ) -> Result<Answer, Failure> {
+        let mut interim = 0;
+        let head = loop {
+            match stream.recv_answer().await {
+                Ok(h2::Answer::Final { head, .. }) => break head,
+                Ok(h2::Answer::Interim(_)) if interim < INTERIM_RESPONSES_MAX => interim += 1,
+                Err(_) if self.timer.take_fired() => return Err(Failure::TimedOut),
+                Ok(h2::Answer::Interim(_)) | Err(_) => return Err(Failure::Reset),
+            }
+        };
+        let status = head.status().as_u16();
+        let mut answer = Answer { status, bytes: 0, reusable: false };
+        let buffers = &self.queue.worker.buffers;
+        loop {
+            let _ = upstream.readable().await;
+            let mut buffer = buffers.take();
+            let received = self.recv(upstream, &mut buffer).await;
+            buffers.put(buffer);
+            match received {
+                Ok(0) => return Ok(answer),
+                Ok(n) => answer.bytes += n as u64,
+                Err(failure) => return Err(failure),
+            }
+            if answer.bytes > SHADOW_ANSWER_BYTES_MAX as u64 {
+                return Err(Failure::TooLong);
+            }
+        }
     }
 
     async fn receive(
@@ -465,7 +513,7 @@ impl Exchange<'_> {
         let received;
         (received, *buffer) = upstream.recv(std::mem::take(buffer)).await;
         match received {
-            Ok(n) if n > 0 => Ok(n),
+            Ok(n) if n > 0 || upstream.is_message() => Ok(n),
             _ if self.timer.take_fired() => Err(Failure::TimedOut),
             _ => Err(Failure::Reset),
         }
