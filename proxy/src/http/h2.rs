@@ -16,7 +16,8 @@ use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use ringway_core::limits::{
-    CONNECTION_WINDOW_BYTES, STREAM_UNSENT_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
+    CONNECTION_WINDOW_BYTES, HEAD_TIMEOUT, STREAM_UNSENT_BYTES_MAX, STREAM_WINDOW_BYTES,
+    STREAMS_MAX,
 };
 use ringway_core::observe::metric::{ListenerCell, WorkerCell};
 use ringway_core::policy::format::Flags;
@@ -70,6 +71,17 @@ impl Downstream {
         let patience = self.worker.view(&self.listener).settings.idle_timeout;
         timers.arm(&self.timer, timers.now(), patience, Direction::Read);
     }
+
+    /// A head that has begun ends within its time, whatever else goes on; `in_head`: one has, else
+    /// it has ended.
+    fn wait_for_head(&self, in_head: bool) {
+        let timers = &self.worker.timers;
+        match (in_head, self.streams.get()) {
+            (true, _) => timers.arm(&self.timer, timers.now(), HEAD_TIMEOUT, Direction::Read),
+            (false, 0) => self.rest(),
+            (false, _) => self.timer.disarm(),
+        }
+    }
 }
 
 /// Serves a connection until it ends.
@@ -109,9 +121,13 @@ async fn accept(downstream: &Rc<Downstream>, pipe: Pipe) {
         .enable_connect_protocol();
     drop(settings);
     let Ok(mut connection) = builder.handshake::<_, Bytes>(pipe.clone()).await else { return };
-    let (mut leaving, mut calmed) = (false, false);
+    let (mut leaving, mut calmed, mut in_head) = (false, false, false);
     loop {
         let next = poll_fn(|cx| {
+            if in_head != pipe.is_in_head() {
+                in_head = !in_head;
+                downstream.wait_for_head(in_head);
+            }
             if !leaving && downstream.is_closing() {
                 leaving = true;
                 connection.graceful_shutdown();

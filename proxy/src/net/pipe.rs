@@ -77,6 +77,11 @@ impl Pipe {
         self.0.flood.get()
     }
 
+    /// Whether the peer has begun a head and not ended it.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.0.meter.borrow().is_in_head()
+    }
+
     /// Moves bytes between `stream` and the protocol until `protocol`, which owns a clone of this
     /// pipe, is over and all that it wrote is sent. Ends the connection.
     pub(crate) async fn carry<T>(

@@ -87,6 +87,8 @@ pub struct FrameMeter {
     /// Answers that are complete.
     answers: u64,
     frames: u64,
+    /// The peer has begun a head and not ended it.
+    in_head: bool,
 }
 
 impl FrameMeter {
@@ -106,7 +108,13 @@ impl FrameMeter {
             useful: 0,
             answers: 0,
             frames: 0,
+            in_head: false,
         }
+    }
+
+    /// Whether the peer has begun a head that more frames must end (RFC 9113 §4.3).
+    pub fn is_in_head(&self) -> bool {
+        self.in_head
     }
 
     /// Frames that the peer has begun.
@@ -119,6 +127,9 @@ impl FrameMeter {
     pub fn received(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
         while let Some(frame) = self.received.next(&mut bytes) {
             self.frames += 1;
+            if matches!(frame.kind, frame::HEADERS | frame::CONTINUATION) {
+                self.in_head = frame.flags & frame::END_HEADERS == 0;
+            }
             self.earn(frame, self.role == Role::Client);
             let kind = match frame.kind {
                 frame::HEADERS => continue,
@@ -215,6 +226,7 @@ mod frame {
     pub(super) const CONTINUATION: u8 = 9;
 
     pub(super) const END_STREAM: u8 = 1;
+    pub(super) const END_HEADERS: u8 = 4;
     pub(super) const PADDED: u8 = 8;
 
     pub(super) const NO_ERROR: u32 = 0;
