@@ -25,7 +25,7 @@ const LITERALS_MAX: usize = 16;
 pub(super) type Lists<'t> = SmallVec<[&'t [Candidate]; 8]>;
 
 /// A group that a path may lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate(u32);
 
 impl Candidate {
@@ -163,7 +163,6 @@ struct Entry<'a> {
 /// side.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// And one more, so that each ends where the next begins.
     nodes: Vec<Node>,
     /// First byte of each node's label.
     first: Vec<u8>,
@@ -171,20 +170,52 @@ pub(super) struct Tree {
     candidates: Vec<Candidate>,
 }
 
-/// Where a node's parts begin; small, since a path leads through nodes that are far apart.
+/// One cache line, with what is short in it: among thousands of nodes each step comes from memory.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 struct Node {
-    label: u32,
-    /// Into `nodes`.
-    children: u32,
+    label: Range,
+    children: Range,
     /// Into `candidates`: groups whose prefix ends here.
-    prefix: u32,
-    /// Into `candidates`: groups whose exact path ends here.
-    exact: u32,
+    prefix: Range,
+    /// Into `candidates`, from where `prefix` ends: groups whose exact path ends here.
+    exact_end: u32,
+    /// The candidate, where there is one.
+    only: Candidate,
+    short_label: [u8; 16],
+    /// First bytes of the children's labels.
+    few_first: [u8; 16],
 }
 
-fn between<T>(items: &[T], start: u32, end: u32) -> &[T] {
-    &items[start as usize..end as usize]
+const _: () = assert!(size_of::<Node>() == 64);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Range {
+    start: u32,
+    end: u32,
+}
+
+impl Range {
+    fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    fn of<T>(self, items: &[T]) -> &[T] {
+        &items[self.start as usize..self.end as usize]
+    }
+
+    /// The same from a copy that begins with `items[start]`, where all are in it.
+    fn of_copy<'t, T, const N: usize>(self, copy: &'t [T; N], items: &'t [T]) -> &'t [T] {
+        copy.get(..(self.end - self.start) as usize).unwrap_or_else(|| self.of(items))
+    }
+}
+
+/// The beginning of `items`, as much as there is room for.
+fn copy_of<const N: usize>(items: &[u8]) -> [u8; N] {
+    let mut copy = [0; N];
+    let len = items.len().min(N);
+    copy[..len].copy_from_slice(&items[..len]);
+    copy
 }
 
 impl Tree {
@@ -208,57 +239,65 @@ impl Tree {
                     tree.candidates.push(entries[low].candidate);
                     low += 1;
                 }
-                from as u32
+                Range::new(from, tree.candidates.len())
             };
-            tree.nodes[at].prefix = take(false);
-            tree.nodes[at].exact = take(true);
-            tree.nodes[at].children = tree.nodes.len() as u32;
+            let (prefix, exact) = (take(false), take(true));
+            let children = tree.nodes.len();
             while low < high {
                 let byte = entries[low].key[depth];
                 let next =
                     low + entries[low..high].partition_point(|entry| entry.key[depth] == byte);
                 let end =
                     depth + shared(&entries[low].key[depth..], &entries[next - 1].key[depth..]);
-                let label = tree.labels.len() as u32;
+                let label = tree.labels.len();
                 tree.labels.extend_from_slice(&entries[low].key[depth..end]);
-                tree.nodes.push(Node { label, ..Node::default() });
+                let label = Range::new(label, tree.labels.len());
+                let short_label = copy_of(label.of(&tree.labels));
+                tree.nodes.push(Node { label, short_label, ..Node::default() });
                 tree.first.push(byte);
                 pending.push((low, next, end));
                 low = next;
             }
+            let children = Range::new(children, tree.nodes.len());
+            let few_first = copy_of(children.of(&tree.first));
+            let only = tree.candidates.get(prefix.start as usize).copied().unwrap_or_default();
+            let exact_end = exact.end;
+            let node = tree.nodes[at];
+            tree.nodes[at] = Node { prefix, exact_end, only, children, few_first, ..node };
             at += 1;
         }
-        let candidates = tree.candidates.len() as u32;
-        tree.nodes.push(Node {
-            label: tree.labels.len() as u32,
-            children: tree.nodes.len() as u32,
-            prefix: candidates,
-            exact: candidates,
-        });
         tree
     }
 
+    /// Candidates of a node, by their range.
+    fn candidates<'t>(&'t self, node: &'t Node, range: Range) -> &'t [Candidate] {
+        match range.end - range.start {
+            1 if node.exact_end - node.prefix.start == 1 => std::slice::from_ref(&node.only),
+            _ => range.of(&self.candidates),
+        }
+    }
+
     fn collect<'t, const FOLD: bool>(&'t self, path: &[u8], lists: &mut Lists<'t>) {
-        let [mut node, mut next, ..] = self.nodes[..] else { return };
+        let Some(mut node) = self.nodes.first() else { return };
         let mut rest = path;
         loop {
-            let prefix = between(&self.candidates, node.prefix, node.exact);
+            let prefix = self.candidates(node, node.prefix);
             if !prefix.is_empty() {
                 lists.push(prefix);
             }
             let Some(&byte) = rest.first() else {
-                let exact = between(&self.candidates, node.exact, next.prefix);
+                let exact = Range { start: node.prefix.end, end: node.exact_end };
+                let exact = self.candidates(node, exact);
                 if !exact.is_empty() {
                     lists.push(exact);
                 }
                 return;
             };
             let byte = if FOLD { byte.to_ascii_lowercase() } else { byte };
-            let children = between(&self.first, node.children, next.children);
+            let children = node.children.of_copy(&node.few_first, &self.first);
             let Some(child) = memchr::memchr(byte, children) else { return };
-            let child = node.children as usize + child;
-            (node, next) = (self.nodes[child], self.nodes[child + 1]);
-            let label = between(&self.labels, node.label, next.label);
+            node = &self.nodes[node.children.start as usize + child];
+            let label = node.label.of_copy(&node.short_label, &self.labels);
             let Some((begin, after)) = rest.split_at_checked(label.len()) else { return };
             let same = if FOLD { begin.eq_ignore_ascii_case(label) } else { begin == label };
             if !same {
