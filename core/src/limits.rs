@@ -69,6 +69,8 @@ pub const BUFFER_POOL_MIN: usize = 4;
 /// Connections of a worker between two requests that keep what serving one takes beside buffers, in
 /// case the next comes soon.
 pub const BURSTS_WAITING_MAX: usize = 256;
+/// Counts of routes that a worker leaves for the end of what is ready.
+pub const COUNTS_PENDING_MAX: usize = 1024;
 /// A buffer for the rest of an answer's body, taken only when bytes are there: a 64 KiB answer and its
 /// head leave in one send.
 pub const LARGE_BUFFER_BYTES: usize = 68 * 1024;

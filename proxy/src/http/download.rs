@@ -5,7 +5,7 @@ use ringway_core::limits::{BUFFER_BYTES, GRPC_BRIDGE_BYTES_MAX, INTERIM_RESPONSE
 use ringway_core::policy::format::Flags;
 use ringway_core::policy::grpc::{self, Outcome};
 use ringway_core::policy::relay::{self, ResponseHead};
-use ringway_core::table::Route;
+use ringway_core::table::Manner;
 use ringway_core::wire::grpc_web;
 use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::encode;
@@ -49,7 +49,7 @@ pub(super) enum Downloaded {
 /// The answer's way back.
 pub(super) struct Download<'d, 'a> {
     pub(super) request: &'d Request<'a>,
-    pub(super) route: &'d Route,
+    pub(super) route: &'d Manner,
     pub(super) received: &'d mut Received,
     pub(super) record: &'d mut Record,
     /// The request as it was sent: repeated if no answer comes, a free buffer as soon as one does.

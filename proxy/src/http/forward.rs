@@ -16,7 +16,7 @@ use ringway_core::policy::format::{Facts, Flags};
 use ringway_core::policy::relay::{self, RequestHead};
 use ringway_core::policy::rewrite::HostRewrite;
 use ringway_core::policy::timeouts::Timeouts;
-use ringway_core::table::{Forward, Route};
+use ringway_core::table::{Forward, Manner, Route};
 use ringway_core::wire::Framing;
 use ringway_core::wire::grpc_web::Form;
 use ringway_core::wire::h1::body::Decoder;
@@ -318,7 +318,7 @@ enum Ended {
 /// One request on one upstream connection.
 struct Attempt<'t, 'a> {
     request: &'t Request<'a>,
-    route: &'t Route,
+    route: &'t Manner,
     timeouts: Timeouts,
     client: &'t mut Stream,
     received: &'t mut Received,

@@ -8,6 +8,7 @@ use ringway_core::name::{ClusterSlot, RouteSlot};
 use ringway_core::observe::metric::{ClusterCell, ListenerCell, RouteCell};
 use ringway_core::policy::format::Flags;
 
+use crate::worker::tally::Count;
 use crate::worker::{ListenerState, Worker};
 
 /// Filled while the exchange goes on.
@@ -66,7 +67,7 @@ impl Record {
         let slab = &worker.slab;
         slab.listener_add(listener.slot, listener_class(self.status), 1);
         if let Some(route) = self.route {
-            slab.route_add(route, route_class(self.status), 1);
+            worker.tally.add(slab, route, Count::Answer(route_class(self.status)));
         }
     }
 
@@ -82,7 +83,7 @@ impl Record {
             slab.listener_add(listener.slot, ListenerCell::ResetByClient, 1);
         }
         if let Some(route) = self.route {
-            slab.route_time(route).record(us);
+            worker.tally.add(slab, route, Count::Microseconds(us));
         }
     }
 

@@ -5,6 +5,7 @@
 mod accept;
 mod inbox;
 pub(crate) mod state;
+pub(crate) mod tally;
 pub(crate) mod turns;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -37,6 +38,7 @@ use crate::observe::log::{LogQueue, LogWriter};
 use crate::rt;
 use crate::terminate::Handshakes;
 use state::ClusterState;
+use tally::Tally;
 use turns::Turns;
 
 /// How long a connection without a request is kept once draining began: what the client has sent
@@ -99,6 +101,8 @@ impl Worker {
         let worker = Rc::new(Self::new(&start));
         let timers = worker.timers.clone();
         rt::spawn(async move { timers.drive().await }, || ());
+        let counting = worker.clone();
+        rt::spawn(async move { counting.tally.serve(&counting.slab).await }, || ());
         let serving = worker.clone();
         rt::spawn(async move { inbox::serve(&serving, start).await }, || ());
         worker
@@ -232,6 +236,7 @@ pub(crate) struct Worker {
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) recalls: Recalls,
+    pub(crate) tally: Tally,
     /// Bursts between two requests, without a buffer.
     pub(crate) bursts_waiting: Cell<usize>,
     pub(crate) handshakes: Handshakes,
@@ -285,6 +290,7 @@ impl Worker {
             log: LogWriter::new(start.log.clone(), start.options.access_log),
             buffers: Rc::default(),
             recalls: Recalls::default(),
+            tally: Tally::default(),
             bursts_waiting: Cell::new(0),
             handshakes: Handshakes::default(),
             turns: Turns::new(start.bell.clone()),
@@ -591,6 +597,8 @@ pub(crate) async fn run(start: Start) {
     let worker = Rc::new(Worker::new(&start));
     let timers = worker.timers.clone();
     rt::spawn(async move { timers.drive().await }, || ());
+    let counting = worker.clone();
+    rt::spawn(async move { counting.tally.serve(&counting.slab).await }, || ());
     let housekeeper = worker.clone();
     rt::spawn(async move { housekeeper.keep_house().await }, || ());
     inbox::serve(&worker, start).await;
