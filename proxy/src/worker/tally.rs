@@ -12,7 +12,7 @@ use ringway_core::name::RouteSlot;
 use ringway_core::observe::metric::{RouteCell, Slab};
 
 /// What one worker has yet to count.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Tally {
     pending: RefCell<Vec<(RouteSlot, Count)>>,
     /// Of [`Tally::serve`], while nothing is pending.
