@@ -10,7 +10,8 @@
 //! connection; and `handshake`: what TLS came to, or how it `fails`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,15 +20,16 @@ use anyhow::{Context, Result, bail, ensure};
 use ringway_tests::address::Block;
 use ringway_tests::client::Response;
 use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::h2::frame::{Frame, data, headers};
 use ringway_tests::outside::Folder;
 use ringway_tests::tls::{self, ClientOptions, Handshake};
-use ringway_tests::upstream::{Hole, Upstream, echo, echo_tls, lines, told};
-use ringway_tests::{Client, PATIENCE, pki, proxy_protocol, yaml};
+use ringway_tests::upstream::{Hole, Upstream, echo, lines, told};
+use ringway_tests::{Client, PATIENCE, h2, pki, proxy_protocol, yaml};
 use rustls::client::{
     ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, NamedGroup};
+use rustls::{ClientConfig, NamedGroup, ServerConfig};
 use serde_json::Value;
 
 use super::{cases, chosen, environment, files, folder, read};
@@ -43,19 +45,24 @@ struct Backends {
 }
 
 impl Backends {
-    fn start() -> Result<Self> {
+    /// Over TLS they speak HTTP/2 where that is asked for.
+    fn start(h2: bool) -> Result<Self> {
         let block = Block::claim();
         let mut echoes = Vec::new();
         for (n, name) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
             for port in [8000, 8001] {
                 let address = SocketAddr::from((block.address(n as u8 + 1), port));
-                echoes.push(Upstream::start(address, move |stream| echo(name, stream))?);
+                echoes.push(Upstream::start(address, move |stream| either(name, stream))?);
             }
             let at = |port| SocketAddr::from((block.address(n as u8 + 1), port));
             let leaf = pki::server(&format!("{name}.upstream by upstreams"))?;
             for (port, clients) in [(8443, None), (8444, Some("clients"))] {
-                let config = tls::server(&leaf, clients)?;
-                let serve = move |socket| echo_tls(name, socket, config.clone());
+                let mut config = (*tls::server(&leaf, clients)?).clone();
+                if h2 {
+                    config.alpn_protocols.insert(0, b"h2".to_vec());
+                }
+                let config = Arc::new(config);
+                let serve = move |socket| either_tls(name, socket, config.clone());
                 echoes.push(Upstream::start(at(port), serve)?);
             }
             echoes.push(Upstream::start(at(9000), move |socket| lines(name, socket))?);
@@ -65,26 +72,75 @@ impl Backends {
     }
 }
 
+/// How a run speaks where a case leaves it open.
+#[derive(Clone, Copy)]
+struct Way {
+    io_backend: &'static str,
+    /// Requests go over HTTP/2 that could.
+    client: bool,
+    /// All Mappings speak HTTP/2 with their back ends.
+    upstream: bool,
+}
+
+/// An echo of whichever protocol the gateway speaks.
+fn either(name: &str, socket: TcpStream) {
+    let mut first = [0; 4];
+    // Until so many are there, or the end.
+    while matches!(socket.peek(&mut first), Ok(1..4)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    match &first {
+        b"PRI " => h2::echo::echo(name, socket),
+        _ => echo(name, socket),
+    }
+}
+
+fn either_tls(name: &str, socket: TcpStream, config: Arc<ServerConfig>) {
+    // A client that this configuration refuses gets nothing more.
+    let Ok(stream) = tls::accept(socket, config) else { return };
+    match stream.handshake().and_then(|handshake| handshake.alpn).as_deref() {
+        Some("h2") => h2::echo::echo(name, stream),
+        _ => echo(name, stream),
+    }
+}
+
 #[test]
 fn cases_on_io_uring() {
-    run("io_uring");
+    run(Way { io_backend: "io_uring", client: false, upstream: false });
 }
 
 #[test]
 fn cases_on_epoll() {
-    run("epoll");
+    run(Way { io_backend: "epoll", client: false, upstream: false });
 }
 
-fn run(io_backend: &'static str) {
-    let backends = Backends::start().expect("the back ends start");
+#[test]
+fn cases_with_http_2_clients() {
+    run(Way { io_backend: "io_uring", client: true, upstream: false });
+}
+
+#[test]
+fn cases_with_http_2_upstreams() {
+    run(Way { io_backend: "epoll", client: false, upstream: true });
+}
+
+#[test]
+fn cases_with_http_2_on_both_sides() {
+    run(Way { io_backend: "io_uring", client: true, upstream: true });
+}
+
+fn run(way: Way) {
+    let io_backend = way.io_backend;
+    let backends = Backends::start(way.upstream).expect("the back ends start");
     let cases: Vec<String> = cases().into_iter().filter(|case| chosen(case)).collect();
+    let over_h2 = AtomicUsize::new(0);
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Relaxed)) {
-                    if let Err(error) = serve(case, &backends, io_backend) {
+                    if let Err(error) = serve(case, &backends, way, &over_h2) {
                         let text = format!("{case} on {io_backend}: {error:#}");
                         failures.lock().expect("nobody panics holding it").push(text);
                     }
@@ -100,15 +156,33 @@ fn run(io_backend: &'static str) {
         cases.len(),
         failures.join("\n")
     );
+    let over_h2 = over_h2.into_inner();
+    println!("{} cases, {over_h2} requests over HTTP/2", cases.len());
+    assert!(!way.client || cases.len() < 500 || over_h2 > 500, "{over_h2} requests over HTTP/2");
 }
 
-fn serve(case: &str, backends: &Backends, io_backend: &'static str) -> Result<()> {
+/// Manifests whose Mappings speak HTTP/2 with their back ends.
+fn over_h2(manifests: &str) -> String {
+    let documents = manifests.split("\n---\n").map(|document| {
+        match document.contains("kind: Mapping\n") && !document.contains("  grpc:") {
+            true => document.replacen("\nspec:\n", "\nspec:\n  grpc: true\n", 1),
+            false => document.to_owned(),
+        }
+    });
+    documents.collect::<Vec<_>>().join("\n---\n")
+}
+
+fn serve(case: &str, backends: &Backends, way: Way, counter: &AtomicUsize) -> Result<()> {
+    let io_backend = way.io_backend;
     let file = folder().join(format!("{case}.http.yaml"));
     let expected = std::fs::read_to_string(&file).context("no .http.yaml")?;
     let real = |text: &str| text.replace(WRITTEN, &backends.block.prefix());
     let expected = yaml::parse(&real(&expected))?;
     let [Value::Array(exchanges)] = &expected[..] else { bail!("no list of exchanges") };
-    let (settings, manifests) = read(case);
+    let (settings, mut manifests) = read(case);
+    if way.upstream {
+        manifests = over_h2(&manifests);
+    }
     let folder = Folder::new()?;
     for (name, text) in files(&settings) {
         folder.file(&name, &text)?;
@@ -123,7 +197,15 @@ fn serve(case: &str, backends: &Backends, io_backend: &'static str) -> Result<()
     for (n, exchange) in exchanges.iter().enumerate() {
         let title = exchange.get("request").and_then(Value::as_str).unwrap_or("raw");
         Exchange::read(exchange)
-            .and_then(|exchange| exchange.run(&gateway, &mut memory))
+            .and_then(|exchange| {
+                match way.client.then(|| exchange.over_h2()).transpose()?.flatten() {
+                    None => exchange.run(&gateway, &mut memory),
+                    Some(request) => {
+                        counter.fetch_add(1, Relaxed);
+                        exchange.run_over_h2(&gateway, request, &mut memory)
+                    }
+                }
+            })
             .with_context(|| format!("exchange {} ({title})", n + 1))
             .map_err(|error| {
                 let log = gateway.log();
@@ -252,16 +334,12 @@ impl<'a> Exchange<'a> {
     }
 
     fn run(&self, gateway: &Gateway, memory: &mut Memory) -> Result<()> {
-        let port = self.entry.get("port").map_or(Some(8080), Value::as_u64).context("port")?;
-        let mut address = gateway.address(u16::try_from(port)?);
-        if let Some(ip) = self.entry.get("address").and_then(Value::as_str) {
-            address.set_ip(ip.parse().context("address")?);
-        }
+        let address = self.address(gateway)?;
         if self.flag("refused") {
             return match Client::connect(address, PATIENCE) {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
                 Err(error) => Err(error).context("expected a refused connection"),
-                Ok(_) => bail!("somebody listens on port {port}"),
+                Ok(_) => bail!("somebody listens on {address}"),
             };
         }
         if let Some(fails) = self.entry.get("handshake").and_then(|wanted| wanted.get("fails")) {
@@ -303,32 +381,113 @@ impl<'a> Exchange<'a> {
         for _ in 0..times {
             client.send(&self.bytes)?;
             let response = client.response(&self.method)?;
-            if self.entry.get("shares").is_some() {
-                let from = backend(&response).unwrap_or_else(|| response.status.to_string());
-                *counts.entry(from).or_insert(0_u64) += 1;
-            } else {
-                if let Some(name) = self.entry.get("same").and_then(Value::as_str) {
-                    let from = backend(&response).context("no back end answered")?;
-                    let first = memory.same.entry(name.to_owned()).or_insert_with(|| from.clone());
-                    ensure!(*first == from, "answered by {from}, before by {first}");
-                }
-                self.check(&response).with_context(|| {
-                    let text: String = response.text().chars().take(600).collect();
-                    format!("got {} {:?} {text}", response.status, response.fields)
-                })?;
-            }
-        }
-        if let Some(limit) = self.entry.get("within_ms").and_then(Value::as_u64) {
-            let taken = start.elapsed();
-            ensure!(taken < Duration::from_millis(limit), "took {taken:?}");
+            self.check_one(&response, &mut counts, memory)?;
         }
         if let Some(limit) = self.entry.get("then_closes_within_ms").and_then(Value::as_u64) {
             let start = Instant::now();
             ensure!(client.is_closed()?, "bytes after the answer");
             ensure!(start.elapsed() < Duration::from_millis(limit), "closed late");
         }
+        self.check_all(&counts, times, start)
+    }
+
+    /// The request's head and body as HTTP/2 says them, where it can.
+    fn over_h2(&self) -> Result<Option<(Frame, String)>> {
+        // What is about bytes, connections or handshakes is about HTTP/1.1 or none.
+        const OF_H1: [&str; 6] =
+            ["raw", "tcp", "tls", "handshake", "then_closes_within_ms", "refused"];
+        let text = |key: &str| self.entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        let Some((method, target)) = text("request").split_once(' ') else { return Ok(None) };
+        let origin = target.starts_with('/') || target == "*";
+        if OF_H1.iter().any(|key| self.entry.get(key).is_some()) || !origin {
+            return Ok(None);
+        }
+        let head = std::str::from_utf8(&self.bytes)?.split("\r\n\r\n").next().unwrap_or_default();
+        let mut fields = Vec::new();
+        for line in head.split("\r\n").skip(1) {
+            let (name, value) = line.split_once(':').context("a line")?;
+            let (name, value) = (name.to_ascii_lowercase(), value.trim());
+            match name.as_str() {
+                "connection" | "upgrade" | "te" | "transfer-encoding" | "keep-alive" => {
+                    return Ok(None);
+                }
+                "host" => fields.insert(0, (":authority".to_owned(), value)),
+                _ => fields.push((name, value)),
+            }
+        }
+        let scheme = [(":method", method), (":scheme", "http"), (":path", target)];
+        let fields = fields.iter().map(|(name, value)| (&name[..], *value));
+        let frame = headers(1).fields(scheme.into_iter().chain(fields));
+        Ok(Some((frame, text("body").to_owned())))
+    }
+
+    fn run_over_h2(
+        &self,
+        gateway: &Gateway,
+        (head, body): (Frame, String),
+        memory: &mut Memory,
+    ) -> Result<()> {
+        let address = self.address(gateway)?;
+        let times = self.entry.get("times").map_or(Some(1), Value::as_u64).context("times")?;
+        let before = self.entry.get("proxy_protocol").map_or(Ok(Vec::new()), proxy_header)?;
+        let start = Instant::now();
+        let mut socket = TcpStream::connect(address)?;
+        socket.write_all(&before)?;
+        let mut peer = h2::Peer::client(socket, &[])?;
+        let mut counts = BTreeMap::new();
+        for n in 0..times {
+            let stream = 2 * u32::try_from(n)? + 1;
+            let head = Frame { stream, ..head.clone() };
+            match body.is_empty() {
+                true => peer.send(head.end_stream())?,
+                false => peer.send([head, data(stream, &body).end_stream()])?,
+            }
+            let response = peer.response(stream)?;
+            self.check_one(&response, &mut counts, memory)?;
+        }
+        self.check_all(&counts, times, start)
+    }
+
+    fn address(&self, gateway: &Gateway) -> Result<SocketAddr> {
+        let port = self.entry.get("port").map_or(Some(8080), Value::as_u64).context("port")?;
+        let mut address = gateway.address(u16::try_from(port)?);
+        if let Some(ip) = self.entry.get("address").and_then(Value::as_str) {
+            address.set_ip(ip.parse().context("address")?);
+        }
+        Ok(address)
+    }
+
+    /// Counts an answer where shares are asked for, and checks it otherwise.
+    fn check_one(
+        &self,
+        response: &Response,
+        counts: &mut BTreeMap<String, u64>,
+        memory: &mut Memory,
+    ) -> Result<()> {
+        if self.entry.get("shares").is_some() {
+            let from = backend(response).unwrap_or_else(|| response.status.to_string());
+            *counts.entry(from).or_insert(0) += 1;
+            return Ok(());
+        }
+        if let Some(name) = self.entry.get("same").and_then(Value::as_str) {
+            let from = backend(response).context("no back end answered")?;
+            let first = memory.same.entry(name.to_owned()).or_insert_with(|| from.clone());
+            ensure!(*first == from, "answered by {from}, before by {first}");
+        }
+        self.check(response).with_context(|| {
+            let text: String = response.text().chars().take(600).collect();
+            format!("got {} {:?} {text}", response.status, response.fields)
+        })
+    }
+
+    /// What is asked of all answers together.
+    fn check_all(&self, counts: &BTreeMap<String, u64>, times: u64, start: Instant) -> Result<()> {
+        if let Some(limit) = self.entry.get("within_ms").and_then(Value::as_u64) {
+            let taken = start.elapsed();
+            ensure!(taken < Duration::from_millis(limit), "took {taken:?}");
+        }
         self.check_copy()?;
-        self.check_shares(&counts, times)
+        self.check_shares(counts, times)
     }
 
     /// Connects as the entry says: a PROXY header, then TLS.
@@ -606,7 +765,11 @@ fn check_seen(sees: &Value, seen: &Value) -> Result<()> {
                     }
                 }
             },
-            "host" => check_field("host", wanted, &lines)?,
+            "host" => {
+                // RFC 9113 §8.3.1: one of the two, as the protocol has it.
+                let h2 = lines.iter().any(|(name, _)| name == ":authority");
+                check_field(if h2 { ":authority" } else { "host" }, wanted, &lines)?;
+            }
             "headers" => {
                 for (name, wanted) in wanted.as_object().context("headers is a map")? {
                     check_field(name, wanted, &lines).context("at the back end")?;
