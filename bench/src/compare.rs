@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::Places;
 use crate::change;
 use crate::cpu::{self, Used};
 use crate::engine::{Edge, Engine, Load, Outcome, Until};
@@ -54,10 +55,8 @@ pub(crate) struct Options {
     pub(crate) window: Duration,
     /// Names; empty: all, or the quick ones.
     pub(crate) scenarios: Vec<String>,
-    pub(crate) peers: Vec<Peer>,
     pub(crate) wrk: bool,
-    pub(crate) tools: PathBuf,
-    pub(crate) ringway: PathBuf,
+    pub(crate) places: Places,
     pub(crate) results: PathBuf,
     pub(crate) proxy_core: Option<usize>,
     pub(crate) load_core: Option<usize>,
@@ -68,9 +67,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut scenarios = choose(options)?;
     let (proxy_core, load_core) = cores(options)?;
     let binaries: Vec<_> = options
+        .places
         .peers
         .iter()
-        .map(|&peer| (peer, tools::binary(peer, &options.tools, &options.ringway)))
+        .map(|&peer| (peer, tools::binary(peer, &options.places)))
         .collect();
     let wrk = if options.wrk { tools::wrk() } else { None };
     let wrk2 = if options.wrk { tools::wrk2() } else { None };
@@ -340,6 +340,11 @@ impl Comparison<'_> {
             Contender::Direct => (None, DIRECT, self.scenario.work),
         };
         let folder = Folder::create(name)?;
+        // What a change costs is the compiler's or the master process's to bear, not the worker's.
+        let (core, worker_core) = match self.scenario.measure {
+            Measure::Change => (self.load_core, Some(self.proxy_core)),
+            _ => (self.proxy_core, None),
+        };
         let setup = Setup {
             listen: free_port()?,
             admin: free_port()?,
@@ -348,6 +353,7 @@ impl Comparison<'_> {
             connections: self.scenario.connections_max(),
             tls: self.scenario.wire != Wire::Cleartext,
             protocol: self.scenario.protocol,
+            worker_core,
             dir: folder.0.clone(),
         };
         let port = if peer.is_some() { setup.listen } else { setup.back_end };
@@ -364,7 +370,7 @@ impl Comparison<'_> {
         let mut start = || -> Result<()> {
             let binary = binary.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             entrant.row.version = peer.version(binary)?;
-            entrant.running = Some(peer.start(binary, &entrant.setup, self.proxy_core)?);
+            entrant.running = Some(peer.start(binary, &entrant.setup, core)?);
             match contender {
                 Contender::OneRoute => engine.probe(&entrant.load).map(drop),
                 _ => self.scenario.verify(engine, &entrant.load),

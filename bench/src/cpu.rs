@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// Time that tasks spent on a core, and runnable but waiting for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,12 +135,32 @@ pub(crate) fn cores() -> Result<Vec<usize>> {
 
 /// Keeps the calling thread on one core.
 pub(crate) fn pin(core: usize) -> io::Result<()> {
+    pin_thread(0, core)
+}
+
+/// Keeps those threads of a process on one core whose names begin so. An error if there is none.
+pub(crate) fn pin_threads(process: u32, name: &str, core: usize) -> Result<()> {
+    let mut found = false;
+    for task in fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
+        let called = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let thread = task.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(thread) = thread.filter(|_| called.starts_with(name)) {
+            pin_thread(thread, core).with_context(|| format!("moving {}", called.trim()))?;
+            found = true;
+        }
+    }
+    ensure!(found, "process {process} has no thread {name}…");
+    Ok(())
+}
+
+/// 0 is the calling thread.
+fn pin_thread(thread: libc::pid_t, core: usize) -> io::Result<()> {
     // SAFETY: a cpu_set_t is plain bits; CPU_SET checks its index. Allocates nothing, so it may run
     // between fork and exec.
     let failed = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+        libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set)
     };
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -176,6 +176,7 @@ fn count(
         connections: scenario.connections_max(),
         tls: scenario.wire != Wire::Cleartext,
         protocol: scenario.protocol,
+        worker_core: None,
         dir: folder.0.clone(),
     };
     let mut environment = Vec::new();

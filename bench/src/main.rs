@@ -86,6 +86,9 @@ struct Places {
     /// The gateway's binary.
     #[arg(long, default_value = "target/release/ringway")]
     ringway: PathBuf,
+    /// Another build of the gateway, to see what a change is worth: the proxy `other`.
+    #[arg(long)]
+    other: Option<PathBuf>,
     /// Which proxies.
     #[arg(
         long,
@@ -178,10 +181,8 @@ fn compare(arguments: Compare) -> Result<()> {
         warm_up: duration(if quick { 0.2 } else { 0.7 })?,
         window: duration(seconds)?,
         scenarios: arguments.scenario,
-        peers: arguments.places.peers,
         wrk: !arguments.no_wrk && !quick,
-        tools: arguments.places.tools,
-        ringway: arguments.places.ringway,
+        places: arguments.places,
         results: arguments.results.unwrap_or_else(|| results.into()),
         proxy_core: arguments.proxy_core,
         load_core: arguments.load_core,
@@ -191,7 +192,7 @@ fn compare(arguments: Compare) -> Result<()> {
 fn peers(places: &Places) -> Result<()> {
     let mut missing = Vec::new();
     for &peer in &places.peers {
-        let found = tools::binary(peer, &places.tools, &places.ringway);
+        let found = tools::binary(peer, places);
         match found.and_then(|binary| Ok((peer.version(&binary)?, binary))) {
             Ok((version, binary)) => println!("{version}\t{}", binary.display()),
             Err(error) => missing.push(format!("{}: {error:#}", peer.name())),

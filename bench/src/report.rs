@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::{Change, Changed, Latency, Memory, Percentiles, Sample, Throughput};
-use crate::scenario::{DIRECT, Measure, ONE_ROUTE, Target};
+use crate::scenario::{DIRECT, Measure, ONE_ROUTE, OTHER, Target};
 use crate::stats::{median, quantile, range, thousands};
 
 /// One proxy in one scenario.
@@ -31,7 +31,7 @@ pub(crate) struct Row {
 impl Row {
     /// Whether this is something to be measured against, and neither ourselves nor a floor.
     fn is_peer(&self) -> bool {
-        !matches!(self.peer.as_str(), "ringway" | "relay" | DIRECT | ONE_ROUTE)
+        !matches!(self.peer.as_str(), "ringway" | "relay" | DIRECT | ONE_ROUTE | OTHER)
     }
 
     /// The samples of one kind.
@@ -306,7 +306,10 @@ impl Report {
 
     fn cells(&self, row: &Row) -> Vec<String> {
         let times = |times: Option<f64>| times.map_or_else(dash, |times| format!("{times:.2}"));
-        let best = times(self.times_best(row).filter(|_| row.is_peer() || row.peer == "ringway"));
+        let best = times(
+            self.times_best(row)
+                .filter(|_| row.is_peer() || matches!(row.peer.as_str(), "ringway" | OTHER)),
+        );
         let mid = |values: Vec<f64>| median(&values).unwrap_or_default();
         let share = |share: f64| format!("{:.0} %", share * 100.0);
         match self.measure {

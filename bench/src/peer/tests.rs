@@ -13,6 +13,7 @@ fn setup(work: Work) -> Setup {
         connections: 1_024,
         tls: false,
         protocol: Protocol::Http1,
+        worker_core: None,
         dir: "/d".into(),
     }
 }
@@ -125,4 +126,13 @@ fn every_host_has_its_prefixes() {
     let text = envoy::configuration(&setup);
     assert_eq!(count(&text, "\"domains\":[\"h-"), 7);
     assert_eq!(count(&text, "\"prefix\":\"/r-0000"), 70);
+}
+
+#[test]
+fn the_worker_has_a_core_of_its_own_where_asked() {
+    let setup = Setup { worker_core: Some(2), ..setup(Work::Changing(3)) };
+    let nginx = nginx::configuration(&setup, None);
+    assert!(nginx.contains("\nworker_cpu_affinity 100;\n"), "{nginx}");
+    let haproxy = haproxy::configuration(&setup, 0);
+    assert!(haproxy.contains("\ncpu-map 1/1 2\n"), "{haproxy}");
 }
