@@ -35,6 +35,8 @@ pub(crate) struct Timer {
     armed: Cell<u64>,
     /// Earliest entry in the heap, [`OFF`] if there is none.
     filed: Cell<u64>,
+    /// Entries in the heap, those that came too early included.
+    entries: Cell<usize>,
     /// [`FORGOTTEN`] before the socket is dropped.
     fd: Cell<RawFd>,
     direction: Cell<Direction>,
@@ -162,7 +164,7 @@ impl Ord for Entry {
 pub(crate) struct Timers {
     start: Instant,
     heap: RefCell<BinaryHeap<Reverse<Entry>>>,
-    /// Timers in the heap whose socket is gone.
+    /// Entries in the heap whose socket is gone.
     dead: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     /// When the driver task will wake, [`OFF`] while it has nothing to wait for.
@@ -211,6 +213,7 @@ impl Timers {
             deadline: Cell::new(OFF),
             armed: Cell::new(0),
             filed: Cell::new(OFF),
+            entries: Cell::new(0),
             fd: Cell::new(fd),
             direction: Cell::new(Direction::Both),
             fired: Cell::new(false),
@@ -239,8 +242,7 @@ impl Timers {
     }
 
     fn file(&self, timer: &Rc<Timer>, at: u64) {
-        timer.filed.set(at);
-        self.heap.borrow_mut().push(Reverse(Entry { at, timer: timer.clone() }));
+        self.push(timer.clone(), at);
         if at < self.wakes.get()
             && let Some(waker) = self.waker.borrow_mut().take()
         {
@@ -248,14 +250,20 @@ impl Timers {
         }
     }
 
+    fn push(&self, timer: Rc<Timer>, at: u64) {
+        timer.filed.set(at);
+        timer.entries.set(timer.entries.get() + 1);
+        self.heap.borrow_mut().push(Reverse(Entry { at, timer }));
+    }
+
     /// A socket's timer is no longer needed. Once most of the heap is such timers, it is rebuilt
     /// without them: a storm of short connections leaves nothing behind.
     pub(crate) fn release(&self, timer: &Timer) {
         timer.forget();
-        if timer.filed.get() == OFF {
+        if timer.entries.get() == 0 {
             return;
         }
-        self.dead.set(self.dead.get() + 1);
+        self.dead.set(self.dead.get() + timer.entries.get());
         let mut heap = self.heap.borrow_mut();
         if self.dead.get() > 64 && self.dead.get() * 2 > heap.len() {
             heap.retain(|Reverse(entry)| entry.timer.fd.get() != FORGOTTEN);
@@ -275,6 +283,7 @@ impl Timers {
                 }
             };
             let Some(Reverse(Entry { at, timer })) = entry else { return OFF };
+            timer.entries.set(timer.entries.get() - 1);
             if timer.fd.get() == FORGOTTEN {
                 self.dead.set(self.dead.get().saturating_sub(1));
                 continue;
@@ -289,8 +298,7 @@ impl Timers {
                 timer.fired.set(true);
                 timer.stop(timer.direction.get());
             } else if deadline != OFF {
-                timer.filed.set(deadline);
-                self.heap.borrow_mut().push(Reverse(Entry { at: deadline, timer }));
+                self.push(timer, deadline);
             }
         }
     }
@@ -322,3 +330,6 @@ impl Timers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
