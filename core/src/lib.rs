@@ -11,6 +11,7 @@ pub mod name;
 pub mod problem;
 
 pub mod crd;
+mod share;
 pub mod snapshot;
 
 pub mod tls;

@@ -116,8 +116,7 @@ impl Snapshot {
 
     /// The objects of one kind, by namespace and name.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
-        let first = Ref::new(kind, "", "");
-        self.objects.from(&first).take_while(move |object| object.meta.object.kind == kind)
+        self.objects.of_kind(kind)
     }
 
     /// Refused objects of one kind of which nothing serves.

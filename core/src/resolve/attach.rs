@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which groups a Host serves, which Hosts a Listener binds, and why something ends up nowhere.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -22,6 +23,12 @@ use super::{guard, hostglob};
 pub(crate) struct Directory<'a> {
     groups: &'a [Arc<Built>],
     strict: bool,
+    /// Made for the first Host that needs it: a Host of every name looks at all groups.
+    places: OnceCell<Places<'a>>,
+}
+
+#[derive(Default)]
+struct Places<'a> {
     /// Places of the groups of one literal host name.
     literal: HashMap<&'a str, Vec<usize>, RandomState>,
     /// Places of all others.
@@ -30,16 +37,22 @@ pub(crate) struct Directory<'a> {
 
 impl<'a> Directory<'a> {
     pub(crate) fn of(groups: &'a [Arc<Built>], strict: bool) -> Self {
-        let mut directory = Self { groups, strict, literal: HashMap::default(), open: Vec::new() };
-        for (at, built) in groups.iter().enumerate() {
-            match &built.hostname {
-                Hostname::Glob(name) if !hostglob::is_glob(name) && !built.internal => {
-                    directory.literal.entry(name).or_default().push(at);
+        Self { groups, strict, places: OnceCell::new() }
+    }
+
+    fn places(&self) -> &Places<'a> {
+        self.places.get_or_init(|| {
+            let mut places = Places::default();
+            for (at, built) in self.groups.iter().enumerate() {
+                match &built.hostname {
+                    Hostname::Glob(name) if !hostglob::is_glob(name) && !built.internal => {
+                        places.literal.entry(name).or_default().push(at);
+                    }
+                    _ => places.open.push(at),
                 }
-                _ => directory.open.push(at),
             }
-        }
-        directory
+            places
+        })
     }
 
     /// The groups of a Host in decision order; marks each in `attached`.
@@ -62,9 +75,10 @@ impl<'a> Directory<'a> {
             (0..self.groups.len()).for_each(take);
             return groups;
         }
-        let literal = self.literal.get(&*host.hostname).map_or(&[][..], Vec::as_slice);
+        let places = self.places();
+        let literal = places.literal.get(&*host.hostname).map_or(&[][..], Vec::as_slice);
         // Both lists are sorted: walk them together.
-        let (mut a, mut b) = (literal.iter().peekable(), self.open.iter().peekable());
+        let (mut a, mut b) = (literal.iter().peekable(), places.open.iter().peekable());
         while let Some(&at) = match (a.peek(), b.peek()) {
             (Some(x), Some(y)) if x < y => a.next(),
             (Some(_), None) => a.next(),

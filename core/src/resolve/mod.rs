@@ -38,6 +38,7 @@ use crate::crd::{Meta, Spec};
 use crate::ir::{self, Ir, VirtualHost};
 use crate::name::Kind;
 use crate::problem::Problems;
+use crate::share::share;
 use crate::snapshot::{ServiceResolution, Snapshot};
 
 use attach::Directory;
@@ -356,12 +357,14 @@ fn virtual_hosts(
             Some(candidates.swap_remove(at).1)
         });
         let virtual_host = old.unwrap_or_else(|| {
+            let mut shared = Vec::with_capacity(groups.len());
+            share(&groups, &mut shared);
             Arc::new(VirtualHost {
                 domain: Arc::clone(&host.hostname),
                 host: host.object.clone(),
                 insecure: host.insecure,
                 refusal: host.refusal.clone(),
-                groups: groups.into_iter().cloned().collect(),
+                groups: shared,
             })
         });
         remembered.push((host.clone(), Arc::clone(&virtual_host)));

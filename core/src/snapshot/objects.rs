@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::crd::Object;
-use crate::name::Ref;
+use crate::name::{Kind, Ref};
 
 /// Objects of one chunk, at most.
 const CHUNK_MAX: usize = 64;
@@ -28,13 +28,22 @@ impl Objects {
         Some(&self.chunks[chunk][at])
     }
 
-    /// All objects from this name on.
-    pub(super) fn from<'s>(
-        &'s self,
-        name: &Ref,
-    ) -> impl Iterator<Item = &'s Arc<Object>> + use<'s> {
-        let (chunk, Ok(at) | Err(at)) = self.place(name);
-        self.chunks.iter().skip(chunk).flat_map(|chunk| chunk.iter()).skip(at)
+    /// The objects of one kind. Only those at its edges are looked at: each is elsewhere in memory.
+    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+        let (first, from) = self.edge(|other| other < kind);
+        let (last, to) = self.edge(|other| other <= kind);
+        let chunks = self.chunks.iter().enumerate().take(last + 1).skip(first);
+        chunks.flat_map(move |(at, chunk)| {
+            let to = if at == last { to } else { chunk.len() };
+            &chunk[if at == first { from } else { 0 }..to]
+        })
+    }
+
+    /// The chunk, and the place in it, where those kinds end that are `before`.
+    fn edge(&self, before: impl Fn(Kind) -> bool) -> (usize, usize) {
+        let before = |object: &Arc<Object>| before(object.meta.object.kind);
+        let at = self.chunks.partition_point(|chunk| before(&chunk[0])).saturating_sub(1);
+        (at, self.chunks.get(at).map_or(0, |chunk| chunk.partition_point(before)))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::ir::{self, AuthorityMatch, Ir, PathMatch};
 use crate::name::{ClusterSlot, Generation};
+use crate::share::{self, share};
 use foldhash::fast::FixedState;
 
 /// By the address of something that lives at least as long as this compilation.
@@ -115,11 +116,15 @@ fn routes(
         if !seen.insert(Arc::as_ptr(host)) {
             continue;
         }
-        for member in host.groups.iter().flat_map(|group| group.members()) {
-            let slot = member.route.slot;
-            if routes[slot.index()].is_none() {
-                slots.keep_route(slot, generation);
-                routes[slot.index()] = Some(Arc::clone(&member.route));
+        for block in host.groups.chunks(share::BLOCK) {
+            let members = || block.iter().flat_map(|group| group.members());
+            share::fetch(members().map(|member| &member.route));
+            for member in members() {
+                let slot = member.route.slot;
+                if routes[slot.index()].is_none() {
+                    slots.keep_route(slot, generation);
+                    routes[slot.index()] = Some(Arc::clone(&member.route));
+                }
             }
         }
     }
@@ -211,11 +216,11 @@ impl Compiler<'_> {
             self.groups.insert(Arc::as_ptr(&group.source), Arc::clone(group));
         }
         let mut groups = Vec::with_capacity(new.len());
-        groups.extend_from_slice(&old[..head]);
+        share(&old[..head], &mut groups);
         for group in &new[head..new.len() - tail.len()] {
             groups.push(self.group(group)?);
         }
-        groups.extend_from_slice(tail);
+        share(tail, &mut groups);
         // The index knows groups by their place, and of each its clauses.
         let same =
             |(old, new): (&Arc<Group>, &Arc<Group>)| old.source.matcher == new.source.matcher;

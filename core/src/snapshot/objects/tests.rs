@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::crd::{Meta, Origin, Spec};
-use crate::name::Kind;
 
 fn object(n: u16) -> Arc<Object> {
     // Two kinds, so that a search may begin between them.
@@ -39,16 +38,19 @@ proptest! {
             }
         }
         copies.push((list, map));
-        let first = Ref::new(Kind::Mapping, "", "");
         for (list, map) in copies {
             let same = |a: &Arc<Object>, b: &Arc<Object>| Arc::ptr_eq(a, b);
             prop_assert_eq!(list.len(), map.len());
             prop_assert!(list.iter().zip(map.values()).all(|(a, b)| same(a, b)));
             prop_assert_eq!(list.iter().count(), map.len());
-            let from: Vec<_> = list.from(&first).collect();
-            let expected: Vec<_> = map.range(first.clone()..).map(|(_, object)| object).collect();
-            prop_assert_eq!(from.len(), expected.len());
-            prop_assert!(from.iter().zip(&expected).all(|(a, b)| same(a, b)));
+            // Those there are, and some before, between and behind them.
+            for kind in [Kind::Filter, Kind::Host, Kind::Listener, Kind::Mapping, Kind::Secret] {
+                let found: Vec<_> = list.of_kind(kind).collect();
+                let expected: Vec<_> =
+                    map.iter().filter(|(name, _)| name.kind == kind).map(|(_, o)| o).collect();
+                prop_assert_eq!(found.len(), expected.len());
+                prop_assert!(found.iter().zip(&expected).all(|(a, b)| same(a, b)));
+            }
         }
     }
 }
