@@ -223,18 +223,27 @@ async fn receive_head(
             }
             // Whoever is at work uses it meanwhile, while it is in the cache.
             worker.buffers.put(buffer);
-            let waiting = &worker.bursts_waiting;
-            if pace.answered && waiting.get() >= BURSTS_WAITING_MAX {
-                return (Received::Rest, Vec::new());
-            }
-            worker.timers.arm(&stream.timer, pace.since, REST, Direction::Wake);
-            waiting.set(waiting.get() + 1);
-            let readable = stream.readable().await;
-            waiting.set(waiting.get() - 1);
-            if !readable {
-                return (Received::Rest, Vec::new());
+            // What a burst begins with was waited for.
+            if pace.answered {
+                let waiting = &worker.bursts_waiting;
+                if waiting.get() >= BURSTS_WAITING_MAX {
+                    return (Received::Rest, Vec::new());
+                }
+                worker.timers.arm(&stream.timer, pace.since, REST, Direction::Wake);
+                waiting.set(waiting.get() + 1);
+                let readable = stream.readable().await;
+                waiting.set(waiting.get() - 1);
+                if !readable {
+                    return (Received::Rest, Vec::new());
+                }
             }
             buffer = worker.buffers.take();
+            // What is there takes a system call: an operation would take a turn of its own.
+            match stream.reader.recv_at_hand(&mut buffer) {
+                Some(Ok(n)) if n > 0 => continue,
+                Some(_) => return (Received::End, buffer),
+                None => {}
+            }
         }
         let result;
         (result, buffer) = stream.reader.recv(buffer).await;

@@ -95,9 +95,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Small writes are not delayed if the socket is told so: one that was accepted inherits that
+    /// from its listening socket.
     pub(crate) fn new(tcp: TcpStream, timers: &Rc<Timers>) -> Self {
-        // Heads and bodies leave in as few writes as possible already; delaying them helps nobody.
-        let _ = tcp.set_nodelay(true);
         let timer = timers.timer(tcp.as_raw_fd());
         let (reader, writer) = tcp.into_split();
         Self {

@@ -148,6 +148,7 @@ async fn dial(
                     keepalive.probes,
                 );
             }
+            let _ = tcp.set_nodelay(true);
             let mut stream = Stream::new(tcp, &worker.timers);
             let open = OpenUpstream::new(slab.clone(), cluster.slot);
             let tls = match &cluster.spec.transport {

@@ -62,6 +62,9 @@ enum Taken {
 
 impl Socket {
     pub(super) fn new(socket: Arc<TcpListener>, listener: Rc<ListenerState>) -> io::Result<Self> {
+        // For all that is accepted from it, which inherits it: heads and bodies leave in as few
+        // writes as possible already, and delaying them helps nobody.
+        let _ = SockRef::from(&*socket).set_tcp_nodelay(true);
         Ok(Self {
             readiness: monoio::net::TcpListener::from_std(socket.try_clone()?)?,
             socket,
@@ -92,7 +95,9 @@ impl Socket {
         while self.room(&worker).await && self.readable().await {
             match self.take(&worker) {
                 Taken::Empty | Taken::NoRoom => backoff = ACCEPT_BACKOFF,
-                Taken::More => self.unless_stopped(worker.turns.next()).await,
+                Taken::More if worker.epoll => self.unless_stopped(worker.turns.next()).await,
+                // A ring says that a socket is readable after it was asked, in the next turn.
+                Taken::More => {}
                 Taken::Shortage => {
                     worker.slab.worker_add(WorkerCell::AcceptErrors, 1);
                     self.unless_stopped(sleep(backoff)).await;
