@@ -168,7 +168,7 @@ pub fn request<'a>(
                 }
                 out.field(known, name, value)?;
                 for (_, crumb) in rest.clone().filter(|(name, _)| *name == b"cookie") {
-                    out.more(b"; ", crumb)?;
+                    out.crumb(crumb)?;
                 }
                 continue;
             }
@@ -312,9 +312,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// More of the last line's value.
-    fn more(&mut self, separator: &[u8], value: &[u8]) -> Result<(), Malformed> {
+    /// More of the last line's value, which is a cookie's. What is empty takes no separator: a
+    /// value does not end with white space.
+    fn crumb(&mut self, value: &[u8]) -> Result<(), Malformed> {
         check_field(b"cookie", value)?;
+        let before = self.head.fields.last().map_or(Span::default(), |field| field.value);
+        let separator: &[u8] = if before.is_empty() || value.is_empty() { b"" } else { b"; " };
         self.room(separator.len() + value.len())?;
         self.block.truncate(self.block.len() - 2);
         self.put(separator);

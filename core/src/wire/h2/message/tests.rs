@@ -78,6 +78,12 @@ fn crumbs_become_one_cookie() {
         &[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c=3")],
         "GET /p?q HTTP/1.1\r\nhost: a\r\ncookie: a=1; b=2; c=3\r\nx: y\r\n\r\n",
     );
+    for (crumbs, cookie) in
+        [(["a", "", "b"], "a; b"), (["", "a", ""], "a"), (["a", "", ""], "a"), (["", "", ""], "")]
+    {
+        let expected = format!("GET /p?q HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n");
+        request(GET, &crumbs.map(|crumb| ("cookie", crumb)), &expected);
+    }
     let bad = [("cookie", "a=1"), ("cookie", "b\r\nx: y")];
     refused(GET, &bad, Malformed::FieldValue);
 }
