@@ -261,9 +261,12 @@ pub(crate) async fn exchange(
         allow_chunked_length: settings.allow_chunked_length,
     };
     let meta = match framing::request_meta(view, &rules) {
-        // HTTP/2 need not say how long a body is, nor that there is one.
+        // HTTP/2 need not say how long a body is, nor that there is one. What follows a request for
+        // a tunnel is the tunnel's.
         Ok(meta)
-            if meta.framing == Framing::None && stream.h2().is_some_and(|h2| h2.has_more()) =>
+            if meta.framing == Framing::None
+                && !(meta.upgrade || view.method() == b"CONNECT")
+                && stream.h2().is_some_and(|h2| h2.has_more()) =>
         {
             RequestMeta { framing: Framing::Chunked, ..meta }
         }

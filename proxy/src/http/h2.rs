@@ -114,6 +114,8 @@ async fn accept(downstream: &Rc<Downstream>, pipe: Pipe) {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(streams)
+        // A tab that is closed gives up all that it has open; floods are counted elsewhere.
+        .max_pending_accept_reset_streams(STREAMS_MAX as usize)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(settings.head_bytes_max as u32)
@@ -195,7 +197,9 @@ async fn exchange(
     let uri = &parts.uri;
     let pseudo = Pseudo {
         method: parts.method.as_str().as_bytes(),
-        scheme: uri.scheme_str().map(str::as_bytes),
+        // Without an authority the h2 crate keeps no scheme, though it has asked for one.
+        scheme: (uri.scheme_str().or_else(|| uri.authority().is_none().then_some("http")))
+            .map(str::as_bytes),
         authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
         path: uri.path_and_query().map(|path| path.as_str().as_bytes()),
         protocol: parts.extensions.get::<Protocol>().map(|protocol| protocol.as_str().as_bytes()),

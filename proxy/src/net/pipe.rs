@@ -72,7 +72,7 @@ impl Pipe {
         }))
     }
 
-    /// What the peer sent too much of. Nothing of it reaches the protocol.
+    /// What the peer sent too much of. Nothing that comes after it reaches the protocol.
     pub(crate) fn flood(&self) -> Option<Flood> {
         self.0.flood.get()
     }
@@ -166,11 +166,9 @@ impl Pipe {
                 Some(Ok(n)) if n > 0 => {
                     quick = true;
                     self.0.moved.set(true);
-                    let heard = meter.borrow_mut().received(&buffer, worker.timers.now());
-                    if let Err(kind) = heard {
+                    // A last buffer is heard to its end: the preface may be in it.
+                    if let Err(kind) = meter.borrow_mut().received(&buffer, worker.timers.now()) {
                         flood.set(Some(kind));
-                        worker.buffers.put(buffer);
-                        continue;
                     }
                     let used = std::mem::replace(&mut inbox.borrow_mut().bytes, buffer);
                     worker.buffers.put(used);

@@ -249,7 +249,7 @@ fn manifests(upstream: Protocol, [a, b]: &[Upstream; 2]) -> String {
         "prefix: /host/, host_rewrite: inside.example",
         "prefix: /put/, method: PUT",
         "prefix: /header/, headers: {x-tier: gold}",
-        "prefix: /presence/, headers: {x-any: true}",
+        "prefix: /presence/, regex_headers: {x-any: \".*\"}",
         "prefix: /header-regex/, regex_headers: {x-tier: \"g.*d\"}",
         "prefix: /query/, query_parameters: {tier: gold}",
         "prefix: /query-regex/, regex_query_parameters: {tier: \"g.*d\"}",
