@@ -33,6 +33,9 @@ pub(crate) struct Multiplexed {
     open: RefCell<Vec<Rc<Shared>>>,
     /// One is being made: whoever needs one, too, waits for it.
     attempt: RefCell<Option<Rc<Attempt>>>,
+    /// How many streams the last one to answer takes: what a new one is believed to, before it says
+    /// so itself.
+    streams: Rc<Cell<Option<usize>>>,
 }
 
 /// One connection.
@@ -49,6 +52,8 @@ struct Shared {
     since: Cell<u64>,
     /// Its task has ended.
     over: Rc<Cell<bool>>,
+    /// See [`Multiplexed::streams`].
+    allowed: Rc<Cell<Option<usize>>>,
     local: Option<SocketAddr>,
 }
 
@@ -163,7 +168,7 @@ impl Multiplexed {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .initial_max_send_streams(UPSTREAM_STREAMS_MAX)
+            .initial_max_send_streams(self.streams.get().unwrap_or(UPSTREAM_STREAMS_MAX))
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .max_send_buffer_size(STREAM_UNSENT_BYTES_MAX);
         let made = builder.handshake::<_, Bytes>(pipe.clone()).await;
@@ -178,6 +183,7 @@ impl Multiplexed {
             born: now,
             since: Cell::new(now),
             over: over.clone(),
+            allowed: self.streams.clone(),
             local: stream.local_addr(),
         });
         self.open.borrow_mut().push(shared.clone());
@@ -263,5 +269,6 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
+        self.0.allowed.set(Some(self.0.requests.current_max_send_streams()));
     }
 }

@@ -316,7 +316,7 @@ impl<'a> Writer<'a> {
     /// value does not end with white space.
     fn crumb(&mut self, value: &[u8]) -> Result<(), Malformed> {
         check_field(b"cookie", value)?;
-        let before = self.head.fields.last().map_or(Span::default(), |field| field.value);
+        let before = self.head.fields.last().map_or_else(Span::default, |field| field.value);
         let separator: &[u8] = if before.is_empty() || value.is_empty() { b"" } else { b"; " };
         self.room(separator.len() + value.len())?;
         self.block.truncate(self.block.len() - 2);
