@@ -133,7 +133,6 @@ fn malformed_requests_are_refused_and_not_forwarded() {
         ("an unknown expectation", get("Expect: a-miracle"), &[417]),
         ("version 2.0", "GET / HTTP/2.0\r\nHost: a\r\n\r\n".into(), &[505]),
         ("version 0.9", "GET / HTTP/0.9\r\nHost: a\r\n\r\n".into(), &[400, 505]),
-        ("the HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), &[400, 505]),
         ("version 1.0 while it is off", "GET / HTTP/1.0\r\nHost: a\r\n\r\n".into(), &[426]),
         (
             "CONNECT",
