@@ -151,7 +151,7 @@ impl<F: Fn(Toward, usize)> Tunnel<'_, F> {
             };
             self.touch();
             let sent;
-            (sent, buffer) = to.send(buffer, 0).await;
+            (sent, buffer) = to.send(buffer).await;
             if sent.is_err() {
                 buffers.put(buffer);
                 self.end(sink);

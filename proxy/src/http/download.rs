@@ -3,7 +3,7 @@
 
 use ringway_core::limits::{BUFFER_BYTES, GRPC_BRIDGE_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use ringway_core::policy::format::Flags;
-use ringway_core::policy::grpc::{self, Outcome};
+use ringway_core::policy::grpc::Outcome;
 use ringway_core::policy::relay::{self, ResponseHead};
 use ringway_core::table::Manner;
 use ringway_core::wire::grpc_web;
@@ -18,7 +18,7 @@ use super::exchange::{Received, Request};
 use super::flow::{Shared, append};
 use super::record::Record;
 use super::reply::{self, Reply};
-use crate::net::h2::{Answer, Failure, H2Stream};
+use crate::net::h2::{Answer, Failure, H2Stream, field_bytes};
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Writer};
 
@@ -180,8 +180,7 @@ impl Download<'_, '_> {
             };
             let (Answer::Interim(received) | Answer::Final { head: received, .. }) = &answer;
             let status = received.status().as_u16();
-            let fields = (received.headers().iter())
-                .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+            let fields = field_bytes(received.headers());
             buffer.clear();
             if message::response(&mut buffer, head, &limits, status, fields).is_err()
                 || status == 101
@@ -203,11 +202,10 @@ impl Download<'_, '_> {
                     self.record.answered = Some(worker.timers.look());
                     let meta = framing::response_meta(view, self.request.is_head());
                     let meta = meta.map_err(|error| bad_answer(error.details()));
-                    let meta = meta.map(|meta| match meta.framing {
-                        Framing::UntilClose if complete => {
-                            ResponseMeta { framing: Framing::Length(0), ..meta }
-                        }
-                        _ => meta,
+                    let meta = meta.and_then(|meta| {
+                        let framing = message::response_framing(meta.framing, complete);
+                        let framing = framing.map_err(|error| bad_answer(error.details()))?;
+                        Ok(ResponseMeta { framing, ..meta })
                     });
                     return (meta, buffer);
                 }
@@ -285,20 +283,17 @@ impl Download<'_, '_> {
         if request.is_bridged() && !matches!(meta.framing, Framing::None | Framing::Length(0)) {
             return self.bridge(shared, upstream, client, meta, view).await;
         }
-        let web = request.web.as_ref().filter(|_| grpc::speaks(view));
-        let mut body_encoder = web.map(|web| Box::new(grpc_web::Encoder::new(web.wanted)));
+        let web = request.web_of(view);
         // The message's end is its own in HTTP/2: nothing in its bytes says where it is.
-        let (to_message, of_message) = (client.h2().is_some(), upstream.is_message());
+        let to_message = client.h2().is_some();
         let framing = match meta.framing {
             Framing::Chunked if to_message => Framing::UntilClose,
             Framing::Length(0) if to_message && view.known(Known::ContentLength).is_none() => {
                 Framing::None
             }
             // Trailers become part of the body.
-            Framing::Length(1..) | Framing::UntilClose if web.is_some() => match to_message {
-                true => Framing::UntilClose,
-                false => Framing::Chunked,
-            },
+            Framing::Length(1..) if web.is_some() && to_message => Framing::UntilClose,
+            Framing::Length(1..) if web.is_some() => Framing::Chunked,
             same if to_message => same,
             Framing::Chunked | Framing::UntilClose if request.http10() => Framing::UntilClose,
             Framing::UntilClose => Framing::Chunked,
@@ -308,18 +303,12 @@ impl Download<'_, '_> {
         self.record.status = view.head.status;
         self.record.details = "via_upstream";
         let at_hand = &view.block[view.head.len..];
-        let decoder = match meta.framing {
-            Framing::None | Framing::Length(0) => Decoder::new(Framing::None),
-            _ if of_message => Decoder::new(Framing::UntilClose),
-            framing => Decoder::new(framing),
-        };
-        let filled = view.block.len() >= BUFFER_BYTES && !of_message;
-        let mut body =
-            Content { decoder, framing, filled, trailers: Vec::new(), web: body_encoder.take() };
+        let mut body = Content::new(meta, upstream, framing);
+        body.filled = view.block.len() >= BUFFER_BYTES && !upstream.is_message();
+        body.web = web.map(|web| Box::new(grpc_web::Encoder::new(web.wanted)));
         // More is there than the buffer took: it goes along. Where a length says how much is to
         // come, an end or an error that this look meets is not mistaken for another.
-        let more =
-            body.filled && matches!(meta.framing, Framing::Length(_)) && body.passes(meta.framing);
+        let more = body.filled && matches!(meta.framing, Framing::Length(_)) && body.passes();
         let mut out = match self.spent.capacity() {
             _ if more => worker.buffers.take_large(),
             0 => worker.buffers.take(),
@@ -371,12 +360,7 @@ impl Download<'_, '_> {
         view: HeadView<'_>,
     ) -> Downloaded {
         let worker = shared.worker;
-        let decoder = Decoder::new(match meta.framing {
-            _ if upstream.is_message() => Framing::UntilClose,
-            framing => framing,
-        });
-        let (framing, trailers) = (Framing::UntilClose, Vec::new());
-        let mut body = Content { decoder, framing, filled: false, trailers, web: None };
+        let mut body = Content::new(meta, upstream, Framing::UntilClose);
         let mut whole = Vec::new();
         let mut encoded = body.encode(&view.block[view.head.len..], &mut whole);
         let mut chunk = worker.buffers.take();
@@ -401,10 +385,7 @@ impl Download<'_, '_> {
                 _ if shared.upstream.take_fired() => {
                     break Some(Downloaded::Refused(self.timed_out(shared)));
                 }
-                Ok(_)
-                    if body.decoder.finish().is_ok()
-                        && upstream.take_trailers(&mut body.trailers).is_ok() =>
-                {
+                Ok(_) if body.is_over(upstream) => {
                     Ok(Encoded { complete: true, ..Encoded::default() })
                 }
                 _ => break Some(Downloaded::Refused(reply::stream_reset())),
@@ -488,7 +469,7 @@ impl Download<'_, '_> {
             };
             body.filled = chunk.len() == chunk.capacity();
             let encoded = match received {
-                Ok(n) if n > 0 && body.passes(meta.framing) => body.measure(&mut chunk, 0),
+                Ok(n) if n > 0 && body.passes() => body.measure(&mut chunk, 0),
                 Ok(n) if n > 0 => {
                     let received = std::mem::replace(&mut chunk, worker.buffers.take());
                     let encoded = body.encode(&received, &mut chunk);
@@ -500,11 +481,7 @@ impl Download<'_, '_> {
                     worker.buffers.put(chunk);
                     return Downloaded::Client;
                 }
-                Ok(_)
-                    if !shared.upstream.take_fired()
-                        && body.decoder.finish().is_ok()
-                        && upstream.take_trailers(&mut body.trailers).is_ok() =>
-                {
+                Ok(_) if !shared.upstream.take_fired() && body.is_over(upstream) => {
                     body.end(&mut chunk);
                     Ok(Encoded { complete: true, ..Encoded::default() })
                 }
@@ -551,12 +528,8 @@ impl Download<'_, '_> {
             .then(|| view.known(Known::ContentLength))
             .flatten()
             .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
-        let web_type = request.web.as_ref().filter(|_| grpc::speaks(view)).map(|web| {
-            let mut web_type = Vec::new();
-            let grpc_type = view.known(Known::ContentType).unwrap_or_default();
-            grpc_web::push_web_type(web.wanted, grpc_type, &mut web_type);
-            web_type
-        });
+        let web_type = (request.web_of(view))
+            .map(|web| web.answer_type(view.known(Known::ContentType).unwrap_or_default()));
         let head = ResponseHead {
             view,
             framing,
@@ -580,6 +553,8 @@ impl Download<'_, '_> {
 /// An answer's body on its way: decoded as it came, framed for the client.
 pub(super) struct Content {
     decoder: Decoder,
+    /// How the upstream delimits it.
+    from: Framing,
     framing: Framing,
     /// The last receive filled its buffer: more is there.
     filled: bool,
@@ -602,9 +577,26 @@ struct Encoded {
 }
 
 impl Content {
+    /// Of an answer to a client that is sent it in `framing`.
+    fn new(meta: ResponseMeta, upstream: &Reader, framing: Framing) -> Self {
+        let from = match meta.framing {
+            Framing::None | Framing::Length(0) => Framing::None,
+            _ if upstream.is_message() => Framing::UntilClose,
+            framing => framing,
+        };
+        let (decoder, trailers) = (Decoder::new(from), Vec::new());
+        Self { decoder, from, framing, filled: false, trailers, web: None }
+    }
+
+    /// Where the upstream has ended what it sends: whether that is the body's end, with trailers
+    /// that can be.
+    fn is_over(&mut self, upstream: &Reader) -> bool {
+        self.decoder.finish().is_ok() && upstream.take_trailers(&mut self.trailers).is_ok()
+    }
+
     /// Whether body bytes go to the client as they come.
-    fn passes(&self, from: Framing) -> bool {
-        from != Framing::Chunked && self.framing != Framing::Chunked && self.web.is_none()
+    fn passes(&self) -> bool {
+        self.from != Framing::Chunked && self.framing != Framing::Chunked && self.web.is_none()
     }
 
     /// Appends what the upstream has sent by now of a body that passes as it comes.

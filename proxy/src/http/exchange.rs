@@ -19,7 +19,8 @@ use ringway_core::policy::redirect;
 use ringway_core::table::{self, Action, Hit, Route};
 use ringway_core::wire::grpc_web::{self, Form};
 use ringway_core::wire::h1::framing::{self, RequestMeta, RequestRules};
-use ringway_core::wire::h1::parse::ParseError;
+use ringway_core::wire::h1::parse::{Limits, ParseError};
+use ringway_core::wire::h2::message;
 use ringway_core::wire::{Framing, Head, HeadView, Known, Version};
 
 use super::forward;
@@ -37,6 +38,14 @@ pub(crate) struct Connection<'c> {
     pub(crate) worker: &'c Rc<Worker>,
     pub(crate) listener: &'c Rc<ListenerState>,
     pub(crate) origin: &'c Origin,
+}
+
+impl Connection<'_> {
+    /// Of the heads that its client may send.
+    pub(super) fn limits(&self) -> Limits {
+        let head_bytes_max = self.worker.view(self.listener).settings.head_bytes_max;
+        Limits { head_bytes_max, ..Limits::default() }
+    }
 }
 
 /// Buffers of a connection that each exchange uses again.
@@ -108,12 +117,16 @@ impl Web {
         let (form, encoding) = grpc_web::parse(view.known(Known::ContentType)?)?;
         let mut grpc_type = Vec::new();
         grpc_web::push_grpc_type(encoding, &mut grpc_type);
-        let wanted = view.values("accept").map(grpc_web::wanted);
-        let wanted = wanted.fold(Form::Binary, |one, other| match one {
-            Form::Text => one,
-            Form::Binary => other,
-        });
+        let text = view.values("accept").any(|accept| grpc_web::wanted(accept) == Form::Text);
+        let wanted = if text { Form::Text } else { Form::Binary };
         Some(Self { form, wanted, grpc_type })
+    }
+
+    /// The media type that stands for gRPC's in the answer.
+    pub(crate) fn answer_type(&self, grpc_type: &[u8]) -> Vec<u8> {
+        let mut answer_type = Vec::new();
+        grpc_web::push_web_type(self.wanted, grpc_type, &mut answer_type);
+        answer_type
     }
 }
 
@@ -151,6 +164,19 @@ impl<'a> Request<'a> {
 
     pub(crate) fn http10(&self) -> bool {
         self.view.head.version == Version::Http10
+    }
+
+    /// Whoever calls by gRPC, by gRPC-Web included: the media type that answers of ours have then.
+    fn grpc_type(&self) -> Option<Vec<u8>> {
+        match &self.web {
+            Some(web) => Some(web.answer_type(&web.grpc_type)),
+            None => grpc::speaks(self.view).then(|| grpc::CONTENT_TYPE.to_vec()),
+        }
+    }
+
+    /// The call by gRPC-Web that this answer is to be made readable for.
+    pub(crate) fn web_of(&self, answer: HeadView<'_>) -> Option<&Web> {
+        self.web.as_ref().filter(|_| grpc::speaks(answer))
     }
 
     /// Whether the client is one of gRPC by HTTP/1.1 that the Module serves.
@@ -263,14 +289,18 @@ pub(crate) async fn exchange(
     let meta = match framing::request_meta(view, &rules) {
         // HTTP/2 need not say how long a body is, nor that there is one. What follows a request for
         // a tunnel is the tunnel's.
-        Ok(meta)
-            if meta.framing == Framing::None
-                && !(meta.upgrade || view.method() == b"CONNECT")
-                && stream.h2().is_some_and(|h2| h2.has_more()) =>
-        {
-            RequestMeta { framing: Framing::Chunked, ..meta }
-        }
-        Ok(meta) => meta,
+        Ok(meta) => match stream.h2() {
+            Some(h2) if !(meta.upgrade || view.method() == b"CONNECT") => {
+                match message::request_framing(meta.framing, !h2.has_more()) {
+                    Ok(framing) => RequestMeta { framing, ..meta },
+                    Err(error) => {
+                        let reply = Reply::refusal(error.status(), error.details());
+                        return refuse_with(cx, stream, view, &settings, reply, record).await;
+                    }
+                }
+            }
+            _ => meta,
+        },
         Err(error) => {
             let reply = refusal_of(error);
             return refuse_with(cx, stream, view, &settings, reply, record).await;
@@ -553,8 +583,8 @@ async fn send_reply(
 ) {
     let worker = request.cx.worker;
     let now = Instant::now();
-    let web = request.web.as_ref();
-    let grpc = web.is_some() || grpc::speaks(request.view);
+    let grpc_type = request.grpc_type();
+    let grpc = grpc_type.is_some();
     record.status = if grpc { 200 } else { reply.status };
     record.flag(reply.flags);
     record.details = reply.details;
@@ -566,14 +596,7 @@ async fn send_reply(
         close,
         http10: request.http10(),
         head_only: request.is_head(),
-        grpc: grpc.then(|| {
-            let mut content_type = Vec::new();
-            match web {
-                Some(web) => grpc_web::push_web_type(web.wanted, &web.grpc_type, &mut content_type),
-                None => content_type.extend_from_slice(grpc::CONTENT_TYPE),
-            }
-            content_type
-        }),
+        grpc: grpc_type,
         edits,
     };
     let mut out = worker.buffers.take();
@@ -623,10 +646,9 @@ pub(crate) async fn refuse(
 }
 
 pub(crate) fn refusal_of(error: ParseError) -> Reply {
-    let status = error.status();
-    let flags = if status == 408 { Flags::NONE } else { Flags::DPE };
-    let text = ringway_core::wire::h1::encode::reason(status);
-    Reply::new(status, flags, error.details(), text).closing()
+    let reply = Reply::refusal(error.status(), error.details());
+    let flags = if reply.status == 408 { Flags::NONE } else { reply.flags };
+    Reply { flags, ..reply }
 }
 
 /// Sends a refusal for a request that was not understood far enough to be routed.

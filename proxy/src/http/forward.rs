@@ -88,15 +88,12 @@ pub(crate) async fn forward<'a>(
         tee: shadow::tee(request, route, action, record),
     };
     let head_len = request.view.head.len;
-    let mut at_hand = body.encode(&request.view.block[head_len..], &mut out);
-    if let Ok(Taken { complete: complete @ false, .. }) = &mut at_hand
-        && is_message
-    {
-        match body.encode_at_hand(&mut client.reader, &worker.buffers, &mut out) {
-            Ok(all) => *complete = all,
-            Err(error) => at_hand = Err(error),
-        }
-    }
+    let at_hand = match body.encode(&request.view.block[head_len..], &mut out) {
+        Ok(Taken { taken, complete: false }) if is_message => body
+            .encode_at_hand(&mut client.reader, &worker.buffers, &mut out)
+            .map(|complete| Taken { taken, complete }),
+        at_hand => at_hand,
+    };
     let at_hand = match at_hand {
         Ok(at_hand) => at_hand,
         Err(error) => {

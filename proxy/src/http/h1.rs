@@ -24,7 +24,7 @@ use ringway_core::limits::{
 };
 use ringway_core::observe::metric::ListenerCell;
 use ringway_core::wire::Head;
-use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
+use ringway_core::wire::h1::parse::{self, ParseError, Parsed};
 
 use super::exchange::{self, Connection, Scratch};
 use super::h2;
@@ -176,10 +176,7 @@ async fn receive_head(
     mut pace: Pace,
 ) -> (Received, Vec<u8>) {
     let worker = cx.worker;
-    let limits = Limits {
-        head_bytes_max: worker.view(cx.listener).settings.head_bytes_max,
-        ..Limits::default()
-    };
+    let limits = cx.limits();
     let mut scanned = 0;
     let mut started = None;
     loop {

@@ -20,10 +20,7 @@ use ringway_core::limits::{
     STREAMS_MAX,
 };
 use ringway_core::observe::metric::{ListenerCell, WorkerCell};
-use ringway_core::policy::format::Flags;
 use ringway_core::wire::Head;
-use ringway_core::wire::h1::encode;
-use ringway_core::wire::h1::parse::Limits;
 use ringway_core::wire::h2::message::{self, Pseudo};
 use ringway_core::wire::h2::meter::Role;
 use smallvec::SmallVec;
@@ -31,7 +28,7 @@ use smallvec::SmallVec;
 use super::exchange::{self, Connection, Scratch};
 use super::reply::Reply;
 use crate::connection::{Client, Origin};
-use crate::net::h2::H2Stream;
+use crate::net::h2::{H2Stream, field_bytes};
 use crate::net::pipe::Pipe;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
@@ -107,7 +104,7 @@ pub(crate) fn serve(client: Client) -> Part {
 /// Takes the client's streams until there will be no more.
 async fn accept(downstream: &Rc<Downstream>, pipe: Pipe) {
     let view = downstream.worker.view(&downstream.listener);
-    let settings = view.settings.clone();
+    let head_bytes_max = view.settings.head_bytes_max;
     let listener = view.table.listener(downstream.listener.slot);
     let streams = listener.and_then(|listener| listener.http2_streams_max).unwrap_or(STREAMS_MAX);
     drop(view);
@@ -118,10 +115,9 @@ async fn accept(downstream: &Rc<Downstream>, pipe: Pipe) {
         .max_pending_accept_reset_streams(STREAMS_MAX as usize)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(settings.head_bytes_max as u32)
+        .max_header_list_size(head_bytes_max as u32)
         .max_send_buffer_size(STREAM_UNSENT_BYTES_MAX)
         .enable_connect_protocol();
-    drop(settings);
     let Ok(mut connection) = builder.handshake::<_, Bytes>(pipe.clone()).await else { return };
     let (mut leaving, mut calmed, mut in_head) = (false, false, false);
     loop {
@@ -189,10 +185,8 @@ async fn exchange(
 ) {
     let Downstream { worker, listener, origin, .. } = downstream;
     let started = worker.timers.look();
-    let limits = Limits {
-        head_bytes_max: worker.view(listener).settings.head_bytes_max,
-        ..Limits::default()
-    };
+    let cx = Connection { worker, listener, origin };
+    let limits = cx.limits();
     let (parts, body) = request.into_parts();
     let uri = &parts.uri;
     let pseudo = Pseudo {
@@ -204,9 +198,7 @@ async fn exchange(
         path: uri.path_and_query().map(|path| path.as_str().as_bytes()),
         protocol: parts.extensions.get::<Protocol>().map(|protocol| protocol.as_str().as_bytes()),
     };
-    let fields: SmallVec<[(&[u8], &[u8]); 32]> = (parts.headers.iter())
-        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
-        .collect();
+    let fields: SmallVec<[(&[u8], &[u8]); 32]> = field_bytes(&parts.headers).collect();
     let mut block = worker.buffers.take();
     let mut head = Head::default();
     let built = message::request(
@@ -223,11 +215,9 @@ async fn exchange(
     let timer = worker.timers.shared_timer();
     let h2 = H2Stream::of_client(body, answer, timer.clone());
     let mut stream = Stream::of_h2(h2, timer, &worker.timers);
-    let cx = Connection { worker, listener, origin };
     if let Err(error) = built {
         worker.buffers.put(block);
-        let (status, details) = (error.status(), error.details());
-        let reply = Reply::new(status, Flags::DPE, details, encode::reason(status));
+        let reply = Reply::refusal(error.status(), error.details());
         return exchange::refuse(&cx, &mut stream, reply, started).await;
     }
     let mut scratch = Scratch::default();

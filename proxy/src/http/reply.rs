@@ -30,6 +30,11 @@ impl Reply {
         Self { status, flags, details, body: body.as_bytes().to_vec(), ..Self::default() }
     }
 
+    /// What a client sent is not understood.
+    pub(crate) fn refusal(status: u16, details: &'static str) -> Self {
+        Self::new(status, Flags::DPE, details, encode::reason(status)).closing()
+    }
+
     pub(crate) fn redirect(status: u16, location: Vec<u8>, details: &'static str) -> Self {
         Self { status, location, details, ..Self::default() }
     }
@@ -124,10 +129,7 @@ pub(super) fn body_refused(error: BodyError) -> Reply {
             let text = "Bad gRPC-Web request, invalid base64 data.";
             Reply::new(400, Flags::NONE, "grpc_base_64_decode_failed", text).closing()
         }
-        BodyError::Framing(error) => {
-            let text = encode::reason(error.status());
-            Reply::new(error.status(), Flags::DPE, error.details(), text).closing()
-        }
+        BodyError::Framing(error) => Reply::refusal(error.status(), error.details()),
     }
 }
 

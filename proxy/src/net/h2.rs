@@ -236,10 +236,7 @@ impl H2Stream {
         let Inbound::Body(body) = &mut *inbound else { return Ok(()) };
         match body.poll_trailers(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(Some(trailers))) => {
-                let fields = trailers.iter();
-                let fields =
-                    fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-                let passed = message::trailers(out, fields);
+                let passed = message::trailers(out, field_bytes(&trailers));
                 passed.map_err(|_| io::ErrorKind::InvalidData.into())
             }
             Poll::Ready(Ok(None)) | Poll::Pending => Ok(()),
@@ -409,6 +406,11 @@ fn stopped() -> io::Error {
 /// What can never be: our own heads are well-formed.
 fn invalid<E>(_: E) -> io::Error {
     io::ErrorKind::InvalidInput.into()
+}
+
+/// Names and values in order.
+pub(crate) fn field_bytes(fields: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fields.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
 /// What is sent of field lines.

@@ -201,7 +201,7 @@ impl Pipe {
             if let Err(kind) = said {
                 flood.set(Some(kind));
             }
-            let (sent, out) = writer.send(out, 0).await;
+            let (sent, out) = writer.send(out).await;
             worker.buffers.put(out);
             if let Err(error) = sent {
                 broken.set(Some(error.kind()));

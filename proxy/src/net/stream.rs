@@ -342,7 +342,7 @@ impl Reader {
 
     /// Whether the end of what is received is the end of the message, which may have trailers.
     pub(crate) fn is_message(&self) -> bool {
-        matches!(self.source, Source::H2(_))
+        self.h2().is_some()
     }
 
     /// Of a message whose end was received: appends the trailers that may pass, as field lines.
@@ -399,7 +399,7 @@ impl Writer {
             Self::Tcp(tcp, None) => tcp,
             Self::Tcp(tcp, Some(session)) => {
                 session.queue_close();
-                session.send(tcp, Vec::new(), 0).await.0?;
+                session.send(tcp, Vec::new()).await.0?;
                 tcp
             }
             Self::H2(stream) => return stream.send(Vec::new(), 0, Some(b"")).await.0,
@@ -408,16 +408,9 @@ impl Writer {
         tcp.shutdown().await
     }
 
-    /// Sends everything from `from` on.
-    pub(crate) async fn send(&mut self, buffer: Vec<u8>, from: usize) -> (io::Result<()>, Vec<u8>) {
-        match self {
-            Self::Tcp(tcp, None) => send_plain(tcp, buffer, from).await,
-            Self::Tcp(tcp, Some(session)) => session.send(tcp, buffer, from).await,
-            Self::H2(stream) => {
-                debug_assert_eq!(from, 0, "only what TCP did not take is sent from its middle");
-                stream.send(buffer, 0, None).await
-            }
-        }
+    /// Sends everything.
+    pub(crate) async fn send(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        self.send_message(buffer, 0, None).await
     }
 
     /// Sends part of a message: `head` bytes of head, written as HTTP/1.1 writes it, then body.
@@ -430,8 +423,8 @@ impl Writer {
         end: Option<&[u8]>,
     ) -> (io::Result<()>, Vec<u8>) {
         match self {
-            Self::Tcp(tcp, None) => send_plain(tcp, buffer, 0).await,
-            Self::Tcp(tcp, Some(session)) => session.send(tcp, buffer, 0).await,
+            Self::Tcp(tcp, None) => send_plain(tcp, buffer).await,
+            Self::Tcp(tcp, Some(session)) => session.send(tcp, buffer).await,
             Self::H2(stream) => stream.send(buffer, head, end).await,
         }
     }
@@ -440,17 +433,17 @@ impl Writer {
     pub(crate) async fn send_interim(&mut self, head: Vec<u8>) -> io::Result<()> {
         match self {
             Self::H2(stream) => stream.send_interim(&head),
-            Self::Tcp(..) => self.send(head, 0).await.0,
+            Self::Tcp(..) => self.send(head).await.0,
         }
     }
 }
 
-/// Sends everything from `from` on, as it is.
+/// Sends everything as it is.
 pub(super) async fn send_plain(
     tcp: &mut OwnedWriteHalf<TcpStream>,
     mut buffer: Vec<u8>,
-    mut from: usize,
 ) -> (io::Result<()>, Vec<u8>) {
+    let mut from = 0;
     while from < buffer.len() {
         let (result, back) = if from == 0 {
             tcp.write(buffer).await

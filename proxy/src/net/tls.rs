@@ -204,7 +204,7 @@ impl Session {
                 return Ok(());
             }
             let ended = self.engine.borrow_mut().end().is_some();
-            if ended || self.send(writer, Vec::new(), 0).await.0.is_err() {
+            if ended || self.send(writer, Vec::new()).await.0.is_err() {
                 return Err(Failure::Ended);
             }
             // A peer that lets us wait costs no buffer.
@@ -322,14 +322,14 @@ impl Session {
         self.flush();
     }
 
-    /// Sends everything from `from` on, and everything else that is pending.
+    /// Sends everything, and everything else that is pending.
     pub(super) async fn send(
         &self,
         tcp: &mut OwnedWriteHalf<TcpStream>,
         buffer: Vec<u8>,
-        mut from: usize,
     ) -> (io::Result<()>, Vec<u8>) {
         self.writing.set(true);
+        let mut from = 0;
         let result = loop {
             let rest = &buffer[from..];
             // Pending may also be what the receiving half had to say during the last write.
@@ -342,7 +342,7 @@ impl Session {
             let sealed = self.engine.borrow_mut().seal(rest, &mut out);
             // An alert goes out although nothing else can.
             let sent;
-            (sent, out) = send_plain(tcp, out, 0).await;
+            (sent, out) = send_plain(tcp, out).await;
             if small {
                 self.buffers.put(out);
             } else {
