@@ -6,43 +6,27 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::gateway::Gateway;
 use ringway_tests::go::Program;
 use ringway_tests::h2::frame::{data, headers};
 use ringway_tests::h2::{Peer, echo};
-use ringway_tests::manifest::{listener, mapping};
+use ringway_tests::manifest::mapping;
 use ringway_tests::outside::{Folder, run_within};
 use ringway_tests::{PATIENCE, pki, python, wait_until};
 
 use super::DRIVERS;
+use super::h2::{self, CLEARTEXT, HOST, TLS, listeners_and_host};
 
-const CLEARTEXT: u16 = 8080;
-const TLS: u16 = 8443;
-const HOST: &str = "a.example";
-
-/// Listeners on both ports, a Host, and Mappings of gRPC services.
+/// What a gateway needs, and Mappings of gRPC services.
 fn manifests(mappings: &[(&str, &str)]) -> String {
-    let https =
-        listener(TLS).replace("http-", "https-").replace("protocol: HTTP,", "protocol: HTTPS,");
-    let secret = pki::server(HOST).unwrap().secret("a");
-    let host = "---
-apiVersion: getambassador.io/v3alpha1
-kind: Host
-metadata: {name: a}
-spec: {hostname: \"*\", tlsSecret: {name: a}, tls: {alpn_protocols: \"h2,http/1.1\"}, \
-         requestPolicy: {insecure: {action: Route}}}
-";
     let mappings = mappings.iter().enumerate().map(|(n, (service, spec))| {
         mapping(&format!("m{n}"), &format!("service: \"{service}\", grpc: true, {spec}"))
     });
-    listener(CLEARTEXT) + &https + &secret + host + &mappings.collect::<String>()
+    listeners_and_host() + &mappings.collect::<String>()
 }
 
 fn start(manifests: &str, driver: &'static str) -> Gateway {
-    let args = vec!["--access-log=off".into()];
-    let gateway = Gateway::start(manifests, &Options { args, ..Options::driver(driver) }).unwrap();
-    gateway.assert_driver(driver).unwrap();
-    gateway
+    h2::start(manifests, driver, &["--access-log=off"])
 }
 
 const CASES: [&str; 13] = [

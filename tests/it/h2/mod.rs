@@ -21,12 +21,11 @@ use ringway_tests::pki;
 use ringway_tests::upstream::{Upstream, request};
 
 /// Over cleartext and TLS.
-const CLEARTEXT: u16 = 8080;
-const TLS: u16 = 8443;
-const HOST: &str = "a.example";
+pub(crate) const CLEARTEXT: u16 = 8080;
+pub(crate) const TLS: u16 = 8443;
+pub(crate) const HOST: &str = "a.example";
 
-/// Listeners on both ports, a Host with `h2` in its protocols, and a Mapping of everything to one
-/// address; `spec` is more of it.
+/// What a gateway needs, and a Mapping of everything to one address; `spec` is more of it.
 fn manifests(to: &Upstream, spec: &str) -> String {
     manifests_to(to.address(), spec)
 }
@@ -34,6 +33,11 @@ fn manifests(to: &Upstream, spec: &str) -> String {
 fn manifests_to(to: SocketAddr, spec: &str) -> String {
     let patience = if spec.contains("timeout_ms") { "" } else { ", timeout_ms: 15000" };
     let spec = format!("prefix: /, service: \"{to}\"{patience}{spec}");
+    listeners_and_host() + &mapping("all", &spec)
+}
+
+/// Listeners on both ports, and a Host with `h2` in its protocols.
+pub(crate) fn listeners_and_host() -> String {
     let https =
         listener(TLS).replace("http-", "https-").replace("protocol: HTTP,", "protocol: HTTPS,");
     let secret = pki::server(HOST).unwrap().secret("a");
@@ -44,10 +48,10 @@ metadata: {name: a}
 spec: {hostname: \"*\", tlsSecret: {name: a}, tls: {alpn_protocols: \"h2,http/1.1\"}, \
          requestPolicy: {insecure: {action: Route}}}
 ";
-    listener(CLEARTEXT) + &https + &secret + host + &mapping("all", &spec)
+    listener(CLEARTEXT) + &https + &secret + host
 }
 
-fn start(manifests: &str, driver: &'static str, args: &[&str]) -> Gateway {
+pub(crate) fn start(manifests: &str, driver: &'static str, args: &[&str]) -> Gateway {
     let args = args.iter().map(ToString::to_string).collect();
     let gateway = Gateway::start(manifests, &Options { args, ..Options::driver(driver) }).unwrap();
     gateway.assert_driver(driver).unwrap();
