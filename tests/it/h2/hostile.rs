@@ -171,7 +171,7 @@ fn busy_clients_are_not_sent_away() {
 pub(super) fn bomb() -> Vec<u8> {
     let mut block = vec![0x40];
     for text in [&b"x-bomb"[..], &[b'v'; 3_900]] {
-        hpack::integer(&mut block, 0, 7, text.len());
+        hpack::put_integer(&mut block, 0, 7, text.len());
         block.extend_from_slice(text);
     }
     block.resize(block.len() + 12_000, 0x80 | 62);
