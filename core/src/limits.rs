@@ -123,8 +123,12 @@ pub const UPSTREAM_STREAMS_MAX: usize = 100;
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The same on all streams of a connection together.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// Bytes of one HTTP/2 stream that wait to be sent.
-pub const STREAM_UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// An upstream that owes answers by HTTP/2 and has been silent for this long is asked whether it is
+/// there, by PING. Servers of gRPC take one that is asked more often than every 5 minutes for an
+/// attacker's.
+pub const H2_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(330);
+/// It must answer within this time; beyond, its connection ends.
+pub const H2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Bytes of an answer that the gRPC HTTP/1.1 bridge holds until its trailers come; beyond: 502.
 /// Envoy: its connection's buffer limit, 1 MiB.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HTTP/2 beside its frames' contents: messages against the codec of HTTP/1.1, which must read
-//! what is made of them as one message and the same; floods against counting them one by one.
+//! HTTP/2: connections, whose events do not depend on where bytes are cut; messages against the
+//! codec of HTTP/1.1, which must read what is made of them as one message and the same; floods
+//! against counting them one by one.
 
 use ringway_core::limits;
 use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::parse::{self, Limits, Parsed};
+use ringway_core::wire::h2::connection::{Config, Connection, Event, Key};
+use ringway_core::wire::h2::frame::{self, Code, FrameHeader};
 use ringway_core::wire::h2::message::{self, Malformed, Pseudo};
 use ringway_core::wire::h2::meter::{Flood, FrameMeter, Kind, Role};
 use ringway_core::wire::{Framing, Head, HeadView, Version};
@@ -292,4 +295,93 @@ fn counted(stream: &[u8], role: Role, sent: bool) -> Result<(), Flood> {
         }
     }
     Ok(())
+}
+
+/// Bytes of a connection: behind what must come first, or as they are. To a client, which has sent
+/// two requests, or to a server. After a byte with its third bit set, frames are made of the bytes:
+/// four each for type, flags, stream and length, then their payload.
+pub fn h2_connection(data: &[u8]) {
+    let [choice, data @ ..] = data else { return };
+    let role = if choice & 1 == 0 { Role::Server } else { Role::Client };
+    let mut stream = Vec::new();
+    if choice & 2 == 0 {
+        if role == Role::Server {
+            stream.extend_from_slice(frame::PREFACE);
+        }
+        frame::write_settings(&mut stream, &[]);
+    }
+    if choice & 4 == 0 {
+        stream.extend_from_slice(data);
+    } else {
+        let mut rest = data;
+        while let &[kind, flags, number, len, ref after @ ..] = rest {
+            let len = usize::from(len).min(after.len());
+            let (kind, number) = (kind % 11, u32::from(number % 8));
+            FrameHeader { len: len as u32, kind, flags, stream: number }.write(&mut stream);
+            stream.extend_from_slice(&after[..len]);
+            rest = &after[len..];
+        }
+    }
+    let whole = heard(role, &stream, Cuts::Whole);
+    for cuts in [Cuts::Bytes, Cuts::Random(Random::of(data))] {
+        assert!(heard(role, &stream, cuts) == whole);
+    }
+}
+
+/// What a connection made of the bytes, what it said to them, and how it ended.
+fn heard(role: Role, mut bytes: &[u8], mut cuts: Cuts) -> (String, Vec<u8>, Option<Code>) {
+    let config = Config { role, streams_max: 2, head_bytes_max: 4096 };
+    let mut connection = Connection::<u32>::new(config);
+    let mut events = String::new();
+    if role == Role::Client {
+        for user in [1, 3] {
+            let head = b"POST / HTTP/1.1\r\nhost: a\r\n\r\n";
+            let _ = connection.request(user, head, false, user == 1);
+        }
+    }
+    // Of the body that is being told: its pieces depend on the cuts, and are put together.
+    let mut body = None;
+    while !bytes.is_empty() {
+        let (mut piece, after) = bytes.split_at(cuts.next(bytes.len()));
+        bytes = after;
+        loop {
+            let mut attached: Option<Key> = None;
+            match connection.next(&mut piece) {
+                None => break,
+                Some(Event::Data { user, data, ended }) => {
+                    if body != Some(*user) {
+                        events.push_str(&format!("\ndata {user} "));
+                    }
+                    body = (!ended).then_some(*user);
+                    events.extend(data.iter().map(|byte| format!("{byte:02x}")));
+                    events.push_str(if ended { " ended" } else { "" });
+                    continue;
+                }
+                Some(Event::Request { key, fields, ended }) => {
+                    attached = Some(key);
+                    let fields: Vec<_> = fields.iter().collect();
+                    events.push_str(&format!("\nrequest {fields:?} {ended}"));
+                }
+                Some(Event::Answer { user, fields, ended, .. }) => {
+                    let fields: Vec<_> = fields.iter().collect();
+                    events.push_str(&format!("\nanswer {user} {fields:?} {ended}"));
+                }
+                Some(Event::Trailers { user, fields, .. }) => {
+                    let fields: Vec<_> = fields.iter().collect();
+                    events.push_str(&format!("\ntrailers {user} {fields:?}"));
+                }
+                Some(Event::Failed { user, failure }) => {
+                    events.push_str(&format!("\nfailed {user} {failure:?}"));
+                }
+                Some(Event::Room { user }) => events.push_str(&format!("\nroom {user}")),
+            }
+            body = None;
+            if let Some(key) = attached {
+                connection.attach(key, events.len() as u32, None);
+            }
+        }
+        assert!(piece.is_empty() && connection.live() <= 2);
+    }
+    let over = connection.over();
+    (events, std::mem::take(&mut connection.out), over)
 }

@@ -11,6 +11,7 @@ use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::encode;
 use ringway_core::wire::h1::framing::{self, ResponseMeta};
 use ringway_core::wire::h1::parse::{self, Limits, ParseError, Parsed};
+use ringway_core::wire::h2::connection::Failure;
 use ringway_core::wire::h2::message;
 use ringway_core::wire::{Framing, Head, HeadView, Known};
 
@@ -18,7 +19,7 @@ use super::exchange::{Received, Request};
 use super::flow::{Shared, append};
 use super::record::Record;
 use super::reply::{self, Reply};
-use crate::net::h2::{Answer, Failure, H2Stream, field_bytes};
+use crate::net::h2::H2Stream;
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Writer};
 
@@ -154,7 +155,7 @@ impl Download<'_, '_> {
         }
     }
 
-    /// The same where the answer is a message of HTTP/2, which becomes a head like others.
+    /// The same where the answer is a message of HTTP/2, which has become a head like others.
     async fn receive_answer(
         &mut self,
         shared: &Shared<'_>,
@@ -164,7 +165,6 @@ impl Download<'_, '_> {
         mut buffer: Vec<u8>,
     ) -> (Result<ResponseMeta, Downloaded>, Vec<u8>) {
         let worker = shared.worker;
-        let limits = Limits::default();
         let mut interim = 0;
         loop {
             if shared.uploaded.get() {
@@ -178,38 +178,28 @@ impl Download<'_, '_> {
                 }
                 Err(_) => return (Err(failed(upstream, interim > 0)), buffer),
             };
-            let (Answer::Interim(received) | Answer::Final { head: received, .. }) = &answer;
-            let status = received.status().as_u16();
-            let fields = field_bytes(received.headers());
-            buffer.clear();
-            if message::response(&mut buffer, head, &limits, status, fields).is_err()
-                || status == 101
-            {
-                return (Err(bad_answer("http2.invalid.header.field")), buffer);
-            }
+            worker.buffers.put(std::mem::replace(&mut buffer, answer.block));
+            *head = answer.head;
             let view = HeadView::new(head, &buffer);
-            match answer {
-                Answer::Interim(_) => {
-                    interim += 1;
-                    if interim > INTERIM_RESPONSES_MAX {
-                        return (Err(bad_answer("http2.too_many_interim")), buffer);
-                    }
-                    if !self.interim(client, view).await {
-                        return (Err(Downloaded::Client), buffer);
-                    }
+            if head.status < 200 {
+                interim += 1;
+                if interim > INTERIM_RESPONSES_MAX {
+                    return (Err(bad_answer("http2.too_many_interim")), buffer);
                 }
-                Answer::Final { complete, .. } => {
-                    self.record.answered = Some(worker.timers.look());
-                    let meta = framing::response_meta(view, self.request.is_head());
-                    let meta = meta.map_err(|error| bad_answer(error.details()));
-                    let meta = meta.and_then(|meta| {
-                        let framing = message::response_framing(meta.framing, complete);
-                        let framing = framing.map_err(|error| bad_answer(error.details()))?;
-                        Ok(ResponseMeta { framing, ..meta })
-                    });
-                    return (meta, buffer);
+                if !self.interim(client, view).await {
+                    return (Err(Downloaded::Client), buffer);
                 }
+                continue;
             }
+            self.record.answered = Some(worker.timers.look());
+            let meta = framing::response_meta(view, self.request.is_head());
+            let meta = meta.map_err(|error| bad_answer(error.details()));
+            let meta = meta.and_then(|meta| {
+                let framing = message::response_framing(meta.framing, answer.complete);
+                let framing = framing.map_err(|error| bad_answer(error.details()))?;
+                Ok(ResponseMeta { framing, ..meta })
+            });
+            return (meta, buffer);
         }
     }
 
@@ -588,10 +578,10 @@ impl Content {
         Self { decoder, from, framing, filled: false, trailers, web: None }
     }
 
-    /// Where the upstream has ended what it sends: whether that is the body's end, with trailers
-    /// that can be.
+    /// Where the upstream has ended what it sends: whether that is the body's end.
     fn is_over(&mut self, upstream: &Reader) -> bool {
-        self.decoder.finish().is_ok() && upstream.take_trailers(&mut self.trailers).is_ok()
+        upstream.take_trailers(&mut self.trailers);
+        self.decoder.finish().is_ok()
     }
 
     /// Whether body bytes go to the client as they come.

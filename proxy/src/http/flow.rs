@@ -72,7 +72,7 @@ impl Shared<'_> {
                 return Poll::Ready(output);
             }
             if let Some(stream) = &self.stream {
-                if self.uploaded.get() && !self.gone.get() && stream.poll_reset(cx) {
+                if self.uploaded.get() && !self.gone.get() && stream.is_reset() {
                     self.gone.set(true);
                     self.upstream.stop(Direction::Both);
                 }

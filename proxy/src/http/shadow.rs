@@ -31,7 +31,7 @@ use super::exchange::Request;
 use super::flow::append;
 use super::forward;
 use super::record::{Record, cluster_class};
-use crate::net::h2::{self, H2Stream};
+use crate::net::h2::H2Stream;
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Stream, Writer};
 use crate::net::timer::Timer;
@@ -407,17 +407,22 @@ impl Exchange<'_> {
         stream: &H2Stream,
     ) -> Result<Answer, Failure> {
         let mut interim = 0;
-        let head = loop {
+        let buffers = &self.queue.worker.buffers;
+        let status = loop {
             match stream.recv_answer().await {
-                Ok(h2::Answer::Final { head, .. }) => break head,
-                Ok(h2::Answer::Interim(_)) if interim < INTERIM_RESPONSES_MAX => interim += 1,
+                Ok(answer) => {
+                    buffers.put(answer.block);
+                    match answer.head.status {
+                        200.. => break answer.head.status,
+                        _ if interim < INTERIM_RESPONSES_MAX => interim += 1,
+                        _ => return Err(Failure::Reset),
+                    }
+                }
                 Err(_) if self.timer.take_fired() => return Err(Failure::TimedOut),
-                Ok(h2::Answer::Interim(_)) | Err(_) => return Err(Failure::Reset),
+                Err(_) => return Err(Failure::Reset),
             }
         };
-        let status = head.status().as_u16();
         let mut answer = Answer { status, bytes: 0, reusable: false };
-        let buffers = &self.queue.worker.buffers;
         loop {
             let _ = upstream.readable().await;
             let mut buffer = buffers.take();

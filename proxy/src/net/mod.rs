@@ -5,7 +5,6 @@
 pub(crate) mod buffer;
 pub(crate) mod h2;
 pub(crate) mod listen;
-pub(crate) mod pipe;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod timer;

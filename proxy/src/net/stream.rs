@@ -21,6 +21,7 @@ use monoio::io::{
     OwnedWriteHalf, Splitable,
 };
 use monoio::net::TcpStream;
+use ringway_core::wire::h2::frame::Code;
 
 use super::buffer::Buffers;
 use super::h2::H2Stream;
@@ -109,8 +110,9 @@ impl Stream {
         }
     }
 
-    /// One stream of an HTTP/2 connection. `timer`: the one that `stream` has.
-    pub(crate) fn of_h2(stream: Rc<H2Stream>, timer: Rc<Timer>, timers: &Rc<Timers>) -> Self {
+    /// One stream of an HTTP/2 connection.
+    pub(crate) fn of_h2(stream: Rc<H2Stream>, timers: &Rc<Timers>) -> Self {
+        let timer = stream.timer().clone();
         Self {
             reader: Reader { source: Source::H2(stream.clone()), unread: Vec::new() },
             writer: Writer::H2(stream),
@@ -234,7 +236,7 @@ impl Stream {
     pub(crate) fn break_off(&mut self, reset: bool) {
         self.broken = true;
         match &self.writer {
-            Writer::H2(stream) => stream.reset(::h2::Reason::INTERNAL_ERROR),
+            Writer::H2(stream) => stream.close(Code::INTERNAL_ERROR),
             Writer::Tcp(..) if reset => socket::reset_on_close(self.timer.fd()),
             Writer::Tcp(..) => {}
         }
@@ -244,11 +246,12 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // A panic may have come in the middle of an answer.
-        if let Writer::Tcp(_, Some(session)) = &self.writer
-            && !self.broken
-            && !std::thread::panicking()
-        {
-            session.close();
+        match &self.writer {
+            Writer::Tcp(_, Some(session)) if !self.broken && !std::thread::panicking() => {
+                session.close();
+            }
+            Writer::H2(stream) => stream.close(Code::CANCEL),
+            Writer::Tcp(..) => {}
         }
         self.timers.release(&self.timer);
     }
@@ -346,13 +349,10 @@ impl Reader {
     }
 
     /// Of a message whose end was received: appends the trailers that may pass, as field lines.
-    ///
-    /// # Errors
-    /// There are trailers that cannot be.
-    pub(crate) fn take_trailers(&self, out: &mut Vec<u8>) -> io::Result<()> {
+    pub(crate) fn take_trailers(&self, out: &mut Vec<u8>) {
         match &self.source {
             Source::H2(stream) => stream.take_trailers(out),
-            Source::Tcp(..) => Ok(()),
+            Source::Tcp(..) => {}
         }
     }
 

@@ -4,24 +4,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
-use bytes::Bytes;
-use h2::client::{self, SendRequest};
 use ringway_core::limits::{
-    CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, STREAM_UNSENT_BYTES_MAX, STREAM_WINDOW_BYTES,
-    UPSTREAM_STREAMS_MAX,
+    H2_KEEPALIVE_INTERVAL, H2_KEEPALIVE_TIMEOUT, HEAD_BYTES_MAX, UPSTREAM_STREAMS_MAX,
 };
 use ringway_core::observe::metric::WorkerCell;
 use ringway_core::tls;
+use ringway_core::wire::h1::parse::Limits;
+use ringway_core::wire::h2::connection::Config;
+use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::meter::Role;
 
 use super::NoUpstream;
-use crate::net::h2::H2Stream;
-use crate::net::pipe::Pipe;
+use crate::net::h2::{H2Connection, H2Stream};
+use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::rt;
 use crate::worker::Worker;
@@ -41,7 +40,7 @@ pub(crate) struct Multiplexed {
 /// One connection.
 #[derive(Debug)]
 struct Shared {
-    requests: SendRequest<Bytes>,
+    connection: Rc<H2Connection>,
     /// Requests on it.
     streams: Cell<usize>,
     /// It has served a request before.
@@ -50,11 +49,8 @@ struct Shared {
     born: u64,
     /// When it was last used, in the worker's milliseconds.
     since: Cell<u64>,
-    /// Its task has ended.
-    over: Rc<Cell<bool>>,
     /// See [`Multiplexed::streams`].
     allowed: Rc<Cell<Option<usize>>>,
-    local: Option<SocketAddr>,
 }
 
 /// A request's place on a connection.
@@ -144,7 +140,7 @@ impl Multiplexed {
     fn take(&self, now: u64, limits: PoolLimits, tls: Option<&Arc<tls::Client>>) -> Option<Lease> {
         let mut open = self.open.borrow_mut();
         // Those that say goodbye keep what they have, and get nothing more.
-        open.retain(|shared| shared.is_open());
+        open.retain(|shared| shared.connection.is_open());
         open.iter()
             .find(|shared| {
                 shared.is_of(tls)
@@ -155,58 +151,63 @@ impl Multiplexed {
     }
 
     /// Adds a connection and runs it.
-    pub(crate) async fn add(
+    pub(crate) fn add(
         &self,
         worker: &Rc<Worker>,
         mut stream: Stream,
         tls: Option<Arc<tls::Client>>,
         open: OpenUpstream,
-    ) -> Result<Lease, NoUpstream> {
-        let pipe = Pipe::new(Role::Client, worker.timers.now());
-        let mut builder = client::Builder::new();
-        builder
-            .enable_push(false)
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .initial_max_send_streams(self.streams.get().unwrap_or(UPSTREAM_STREAMS_MAX))
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
-            .max_send_buffer_size(STREAM_UNSENT_BYTES_MAX);
-        let made = builder.handshake::<_, Bytes>(pipe.clone()).await;
-        let (requests, connection) = made.map_err(|_| NoUpstream::Refused)?;
-        let over = Rc::new(Cell::new(false));
+    ) -> Lease {
+        let streams_max = self.streams.get().unwrap_or(UPSTREAM_STREAMS_MAX);
+        let config = Config {
+            role: Role::Client,
+            streams_max: streams_max as u32,
+            head_bytes_max: HEAD_BYTES_MAX,
+        };
+        let (local, limits) = (stream.local_addr(), Limits::default());
+        let connection = H2Connection::new(worker, config, limits, local, tls.is_some());
         let now = worker.timers.now();
         let shared = Rc::new(Shared {
-            requests,
+            connection: connection.clone(),
             streams: Cell::new(0),
             used: Cell::new(false),
             tls,
             born: now,
             since: Cell::new(now),
-            over: over.clone(),
             allowed: self.streams.clone(),
-            local: stream.local_addr(),
         });
         self.open.borrow_mut().push(shared.clone());
-        let (carrier, panicked) = (worker.clone(), (worker.clone(), over.clone()));
+        let (carrier, panicked) = (worker.clone(), (worker.clone(), connection.clone()));
         rt::spawn(
             async move {
-                let mut connection = std::pin::pin!(connection);
-                let running = poll_fn(|cx| match pipe.flood() {
-                    // There is nothing to tell a server that behaves like that.
-                    Some(_) => Poll::Ready(()),
-                    None => connection.as_mut().poll(cx).map(|_| ()),
-                });
-                pipe.carry(&carrier, &mut stream, running).await;
-                over.set(true);
+                let (timer, timers) = (stream.timer.clone(), carrier.timers.clone());
+                let mut looked = timers.now();
+                timers.arm(&timer, looked, H2_KEEPALIVE_INTERVAL, Direction::Wake);
+                let turn = || {
+                    if !timer.take_fired() {
+                        return;
+                    }
+                    let mut patience = H2_KEEPALIVE_INTERVAL;
+                    // Who owes nothing may be silent.
+                    if connection.streams() > 0 && connection.heard() < looked {
+                        if !connection.ask() {
+                            return connection.abort(Code::NO_ERROR);
+                        }
+                        patience = H2_KEEPALIVE_TIMEOUT;
+                    }
+                    looked = timers.now();
+                    timers.arm(&timer, looked, patience, Direction::Wake);
+                };
+                connection.carry(&carrier, &mut stream, turn).await;
                 drop(open);
             },
             move || {
-                let (worker, over) = panicked;
-                over.set(true);
+                let (worker, connection) = panicked;
+                connection.abort(Code::INTERNAL_ERROR);
                 worker.slab.worker_add(WorkerCell::Panics, 1);
             },
         );
-        Ok(Lease::new(shared, now))
+        Lease::new(shared, now)
     }
 
     /// Lets go of connections that nobody has used for long, or that are too old. They end when
@@ -215,7 +216,9 @@ impl Multiplexed {
         self.open.borrow_mut().retain(|shared| {
             let idle = shared.streams.get() == 0
                 && now.saturating_sub(shared.since.get()) >= limits.idle_ms;
-            shared.is_open() && !idle && now.saturating_sub(shared.born) < limits.lifetime_ms
+            shared.connection.is_open()
+                && !idle
+                && now.saturating_sub(shared.born) < limits.lifetime_ms
         });
     }
 
@@ -226,11 +229,6 @@ impl Multiplexed {
 }
 
 impl Shared {
-    fn is_open(&self) -> bool {
-        let ready = self.requests.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        !self.over.get() && !matches!(ready, Poll::Ready(Err(_)))
-    }
-
     fn is_of(&self, tls: Option<&Arc<tls::Client>>) -> bool {
         match (&self.tls, tls) {
             (Some(made), Some(wanted)) => Arc::ptr_eq(made, wanted),
@@ -240,8 +238,15 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        let allowed = self.requests.current_max_send_streams().min(UPSTREAM_STREAMS_MAX);
+        let allowed = self.connection.streams_max().min(UPSTREAM_STREAMS_MAX);
         self.streams.get() < allowed.max(1)
+    }
+}
+
+impl Drop for Shared {
+    /// Nobody will ask anything more on the connection.
+    fn drop(&mut self) {
+        self.connection.leave();
     }
 }
 
@@ -260,15 +265,14 @@ impl Lease {
     /// A stream for the request.
     pub(crate) fn stream(&self, worker: &Worker) -> Stream {
         let timer = worker.timers.shared_timer();
-        let Shared { requests, tls, local, .. } = &*self.0;
-        let stream = H2Stream::of_upstream(requests.clone(), tls.is_some(), timer.clone(), *local);
-        Stream::of_h2(stream, timer, &worker.timers)
+        let stream = H2Stream::of_upstream(self.0.connection.clone(), timer);
+        Stream::of_h2(stream, &worker.timers)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
-        self.0.allowed.set(Some(self.0.requests.current_max_send_streams()));
+        self.0.allowed.set(Some(self.0.connection.streams_max()));
     }
 }

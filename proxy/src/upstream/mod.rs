@@ -116,7 +116,7 @@ async fn share(
         Found::Place(lease) => lease,
         Found::None(connecting) => {
             let made = match dial(worker, cluster, endpoint.address).await {
-                Ok((stream, tls, open)) => pool.add(worker, stream, tls, open).await,
+                Ok((stream, tls, open)) => Ok(pool.add(worker, stream, tls, open)),
                 Err(error) => Err(error),
             };
             connecting.end(made.as_ref().map(|_| ()).map_err(|error| *error));

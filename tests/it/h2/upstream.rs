@@ -318,7 +318,7 @@ fn a_back_end_that_knows_no_http_2_is_502() {
             use std::io::{Read, Write};
             let mut first = [0; PREFACE.len()];
             let _ = socket.read_exact(&mut first);
-            assert_eq!(first, PREFACE);
+            assert_eq!(first, *PREFACE);
             let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
         })
         .unwrap();

@@ -1,88 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Frames as values, whether or not they may be sent. RFC 9113 §4 and §6.
 
-use std::fmt;
-
 use super::hpack;
 
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const PRIORITY: u8 = 2;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PUSH_PROMISE: u8 = 5;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
-pub const CONTINUATION: u8 = 9;
-
-/// Flags; ACK is END_STREAM of other kinds.
-pub const END_STREAM: u8 = 0x1;
-pub const ACK: u8 = 0x1;
-pub const END_HEADERS: u8 = 0x4;
-pub const PADDED: u8 = 0x8;
-pub const WITH_PRIORITY: u8 = 0x20;
-
-pub const HEADER_TABLE_SIZE: u16 = 1;
-pub const ENABLE_PUSH: u16 = 2;
-pub const MAX_CONCURRENT_STREAMS: u16 = 3;
-pub const INITIAL_WINDOW_SIZE: u16 = 4;
-pub const MAX_FRAME_SIZE: u16 = 5;
-pub const MAX_HEADER_LIST_SIZE: u16 = 6;
-/// RFC 8441.
-pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
-
-/// What nobody has to accept more of in one frame, RFC 9113 §6.5.2.
-pub const FRAME_MAX: usize = 16_384;
-
-/// What a client says first, RFC 9113 §3.4.
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Why a stream or a connection ends, RFC 9113 §7.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Code(pub u32);
-
-impl Code {
-    pub const NO_ERROR: Self = Self(0);
-    pub const PROTOCOL_ERROR: Self = Self(1);
-    pub const INTERNAL_ERROR: Self = Self(2);
-    pub const FLOW_CONTROL_ERROR: Self = Self(3);
-    pub const SETTINGS_TIMEOUT: Self = Self(4);
-    pub const STREAM_CLOSED: Self = Self(5);
-    pub const FRAME_SIZE_ERROR: Self = Self(6);
-    pub const REFUSED_STREAM: Self = Self(7);
-    pub const CANCEL: Self = Self(8);
-    pub const COMPRESSION_ERROR: Self = Self(9);
-    pub const CONNECT_ERROR: Self = Self(10);
-    pub const ENHANCE_YOUR_CALM: Self = Self(11);
-    pub const INADEQUATE_SECURITY: Self = Self(12);
-    pub const HTTP_1_1_REQUIRED: Self = Self(13);
-}
-
-impl fmt::Debug for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 14] = [
-            "NO_ERROR",
-            "PROTOCOL_ERROR",
-            "INTERNAL_ERROR",
-            "FLOW_CONTROL_ERROR",
-            "SETTINGS_TIMEOUT",
-            "STREAM_CLOSED",
-            "FRAME_SIZE_ERROR",
-            "REFUSED_STREAM",
-            "CANCEL",
-            "COMPRESSION_ERROR",
-            "CONNECT_ERROR",
-            "ENHANCE_YOUR_CALM",
-            "INADEQUATE_SECURITY",
-            "HTTP_1_1_REQUIRED",
-        ];
-        match NAMES.get(self.0 as usize) {
-            Some(name) => f.write_str(name),
-            None => write!(f, "{:#x}", self.0),
-        }
-    }
-}
+pub use ringway_core::wire::h2::frame::{
+    ACK, CONTINUATION, Code, DATA, ENABLE_CONNECT_PROTOCOL, ENABLE_PUSH, END_HEADERS, END_STREAM,
+    GOAWAY, HEADER_TABLE_SIZE, HEADERS, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE, PADDED, PAYLOAD_BYTES_MAX as FRAME_MAX, PING, PREFACE,
+    PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY,
+};
 
 /// One frame; a block of fields that is too long for one goes on in CONTINUATION.
 #[derive(Clone, Debug, PartialEq, Eq)]

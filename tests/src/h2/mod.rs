@@ -152,7 +152,7 @@ impl Peer {
     /// A client that says these settings.
     pub fn client(stream: impl Into<Stream>, settings: &[(u16, u32)]) -> io::Result<Self> {
         let mut peer = Self::new(stream.into(), true, settings)?;
-        peer.send_bytes(&[PREFACE, &frame::settings(settings).bytes()].concat())?;
+        peer.send_bytes(&[&PREFACE[..], &frame::settings(settings).bytes()].concat())?;
         Ok(peer)
     }
 

@@ -10,11 +10,12 @@
 //! parser there checks it, so nothing that a field carries can become a line of its own. What
 //! RFC 9113 §8 forbids beyond that is refused. The peer's order of fields is kept.
 
+use super::hpack::{Encoder, Fields};
 use crate::limits;
 use crate::wire::authority::Authority;
 use crate::wire::h1::parse::{self, Limits};
 use crate::wire::h1::{body, encode};
-use crate::wire::{Field, Framing, Head, Known, Span, Version};
+use crate::wire::{Field, Framing, Head, HeadView, Known, Span, Version};
 
 /// A request's pseudo-header fields (RFC 9113 §8.3.1, RFC 8441 §4), each at most once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub enum Malformed {
     PathTooLong,
     /// `:protocol` without CONNECT, or no token.
     Protocol,
+    /// A pseudo-header field that is unknown, repeated, missing, or behind others.
+    Pseudo,
     /// Neither `http` nor `https`, or one where there must be none.
     Scheme,
     /// Not 100 to 599, or 101 (RFC 9113 §8.6).
@@ -87,6 +90,71 @@ impl Malformed {
             _ => "http2.violation.of.messaging.rule",
         }
     }
+}
+
+impl Malformed {
+    /// Whether nobody who speaks HTTP/2 sends that: the stream ends with PROTOCOL_ERROR. Of other
+    /// requests the client is told what is wrong with them.
+    pub fn is_no_message(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionField
+                | Self::ContentLength
+                | Self::FieldName
+                | Self::FieldValue
+                | Self::Pseudo
+                | Self::Te
+        )
+    }
+}
+
+impl<'a> Pseudo<'a> {
+    /// Of a request's field section, and how many of its fields they are: they come first. One that
+    /// comes later has a name that [`check_field`] refuses.
+    pub fn of(
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(Self, usize), Malformed> {
+        let (mut method, mut pseudo, mut count) = (None, Self::default(), 0);
+        for (name, value) in fields.take_while(|(name, _)| name.first() == Some(&b':')) {
+            let known = match name {
+                b":method" => &mut method,
+                b":scheme" => &mut pseudo.scheme,
+                b":authority" => &mut pseudo.authority,
+                b":path" => &mut pseudo.path,
+                b":protocol" => &mut pseudo.protocol,
+                _ => return Err(Malformed::Pseudo),
+            };
+            if known.replace(value).is_some() {
+                return Err(Malformed::Pseudo);
+            }
+            count += 1;
+        }
+        let Some(method) = method else { return Err(Malformed::Pseudo) };
+        pseudo.method = method;
+        // RFC 9113 §8.3.1, §8.5: all but a plain CONNECT have both, and no path is empty.
+        let plain = method == b"CONNECT" && pseudo.protocol.is_none();
+        let whole = pseudo.scheme.is_some() && pseudo.path.is_some_and(|path| !path.is_empty());
+        if plain || whole { Ok((pseudo, count)) } else { Err(Malformed::Pseudo) }
+    }
+}
+
+/// The status of an answer's field section (RFC 9113 §8.3.2), which is its first field.
+pub fn status(fields: &Fields) -> Option<u16> {
+    match fields.iter().next()? {
+        (b":status", &[a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9']) => {
+            let digit = |byte: u8| u16::from(byte - b'0');
+            Some(digit(a) * 100 + digit(b) * 10 + digit(c))
+        }
+        _ => None,
+    }
+}
+
+/// The length that a head says its body has, where it says one; what is none is another's business
+/// ([`request_meta`](crate::wire::h1::framing::request_meta)).
+pub fn length(view: HeadView<'_>) -> Option<u64> {
+    let value = view.known(Known::ContentLength)?;
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }
 
 /// What a field must be beyond what HPACK makes sure of (RFC 9113 §8.2). Gives the name's tag.
@@ -401,6 +469,36 @@ pub fn lines(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         Known::Te => value.eq_ignore_ascii_case(b"trailers"),
         known => !is_connection_specific(known),
     })
+}
+
+/// Encodes a request's head that was written for HTTP/1.1, with Host as its first line.
+pub fn encode_request(encoder: &mut Encoder, out: &mut Vec<u8>, head: &[u8], secure: bool) {
+    let end = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
+    let mut words = head[..end].split(|&byte| byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let host = fields(&head[end..]).next().map_or(&b""[..], |(_, host)| host);
+    encoder.field(out, b":method", method);
+    if method != b"CONNECT" {
+        encoder.field(out, b":scheme", if secure { b"https" } else { b"http" });
+        encoder.field(out, b":path", target);
+    }
+    encoder.field(out, b":authority", host);
+    for (name, value) in lines(head) {
+        encoder.field(out, name, value);
+    }
+}
+
+/// The same for a response. What opens a tunnel in HTTP/1.1 is a success here, without a handshake
+/// of its own (RFC 8441 §5).
+pub fn encode_response(encoder: &mut Encoder, out: &mut Vec<u8>, head: &[u8]) {
+    let status = head.get(9..12).unwrap_or(b"500");
+    let switches = status == b"101";
+    encoder.field(out, b":status", if switches { b"200" } else { status });
+    for (name, value) in lines(head) {
+        if !(switches && name.eq_ignore_ascii_case(b"sec-websocket-accept")) {
+            encoder.field(out, name, value);
+        }
+    }
 }
 
 /// Field lines, up to the first that is empty: what [`lines`] looks at, and trailers.

@@ -5,6 +5,7 @@
 //! skipped; a frame that brings nothing is paid from an [`Allowance`] of its kind, which grows with
 //! time and with frames that do bring something.
 
+use super::frame::{self, Code};
 use crate::limits::{self, Allowance};
 
 /// Which end of the connection we are.
@@ -95,7 +96,7 @@ impl FrameMeter {
     /// Before the first byte either way.
     pub fn new(role: Role, now_ms: u64) -> Self {
         // RFC 9113 §3.4: the client's preface comes before its frames.
-        const PREFACE_BYTES: u32 = 24;
+        const PREFACE_BYTES: u32 = frame::PREFACE.len() as u32;
         let (received, sent) = match role {
             Role::Client => (0, PREFACE_BYTES),
             Role::Server => (PREFACE_BYTES, 0),
@@ -214,29 +215,8 @@ impl Account {
     }
 }
 
-/// Types, flags and codes of RFC 9113 §§6, 7.
-mod frame {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const PRIORITY: u8 = 2;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const PING: u8 = 6;
-    pub(super) const WINDOW_UPDATE: u8 = 8;
-    pub(super) const CONTINUATION: u8 = 9;
-
-    pub(super) const END_STREAM: u8 = 1;
-    pub(super) const END_HEADERS: u8 = 4;
-    pub(super) const PADDED: u8 = 8;
-
-    pub(super) const NO_ERROR: u32 = 0;
-    pub(super) const INTERNAL_ERROR: u32 = 2;
-    pub(super) const CANCEL: u32 = 8;
-
-    pub(super) const HEADER_BYTES: usize = 9;
-    /// The most of a payload that is looked at: an error code.
-    pub(super) const LOOK_BYTES: usize = 4;
-}
+/// The most of a payload that is looked at: an error code.
+const LOOK_BYTES: usize = 4;
 
 /// A frame as far as it is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -245,7 +225,7 @@ struct Frame {
     flags: u8,
     len: u32,
     /// Its payload's first bytes, where [`Walker::wanted`] asks for them; then zeros.
-    start: [u8; frame::LOOK_BYTES],
+    start: [u8; LOOK_BYTES],
 }
 
 impl Frame {
@@ -266,8 +246,8 @@ impl Frame {
 
     /// Of RST_STREAM: neither something of ours failed nor did we lose interest.
     fn blames_peer(self) -> bool {
-        let code = u32::from_be_bytes(self.start);
-        !matches!(code, frame::NO_ERROR | frame::INTERNAL_ERROR | frame::CANCEL)
+        let code = Code(u32::from_be_bytes(self.start));
+        !matches!(code, Code::NO_ERROR | Code::INTERNAL_ERROR | Code::CANCEL)
     }
 }
 
@@ -277,7 +257,7 @@ struct Walker {
     /// Bytes of the payload that are still to come.
     skip: u32,
     /// A frame's start, as far as it is there.
-    seen: [u8; frame::HEADER_BYTES + frame::LOOK_BYTES],
+    seen: [u8; frame::HEADER_BYTES + LOOK_BYTES],
     seen_len: u8,
 }
 
@@ -319,7 +299,7 @@ impl Walker {
         let [a, b, c, kind, flags, ..] = self.seen;
         let look = match kind {
             _ if usize::from(self.seen_len) < frame::HEADER_BYTES => 0,
-            frame::RST_STREAM => frame::LOOK_BYTES,
+            frame::RST_STREAM => LOOK_BYTES,
             frame::DATA if flags & frame::PADDED != 0 => 1,
             _ => 0,
         };
