@@ -271,7 +271,8 @@ impl Download<'_, '_> {
         let worker = shared.worker;
         let request = self.request;
         if request.is_bridged() && !matches!(meta.framing, Framing::None | Framing::Length(0)) {
-            return self.bridge(shared, upstream, client, meta, view).await;
+            // Boxed: few answers are made this way.
+            return Box::pin(self.bridge(shared, upstream, client, meta, view)).await;
         }
         let web = request.web_of(view);
         // The message's end is its own in HTTP/2: nothing in its bytes says where it is.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One request: its meaning, its route, and who answers it. New readers start here.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -55,6 +56,30 @@ pub(crate) struct Scratch {
     forwarded_for: Vec<u8>,
     path: Vec<u8>,
     pub(crate) received: Received,
+}
+
+/// Those of a worker that wait for an exchange on a stream of HTTP/2.
+#[derive(Debug, Default)]
+pub(crate) struct Scratches(RefCell<Vec<Scratch>>);
+
+impl Scratches {
+    /// As many are kept.
+    const MAX: usize = 64;
+    /// One whose buffers are larger is not.
+    const BYTES_MAX: usize = 4096;
+
+    pub(crate) fn take(&self) -> Scratch {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn put(&self, scratch: Scratch) {
+        let Scratch { target, forwarded_for, path, .. } = &scratch;
+        let bytes = target.capacity() + forwarded_for.capacity() + path.capacity();
+        let mut free = self.0.borrow_mut();
+        if free.len() < Self::MAX && bytes <= Self::BYTES_MAX {
+            free.push(scratch);
+        }
+    }
 }
 
 /// The head of an upstream's answer: kept until the exchange is logged.

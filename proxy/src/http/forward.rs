@@ -409,7 +409,8 @@ impl Attempt<'_, '_> {
             }
             ended
         };
-        let ((uploaded, out), ended) = rt::join(upload, download).await;
+        // Boxed: most requests are at hand whole, and have no room for two directions.
+        let ((uploaded, out), ended) = Box::pin(rt::join(upload, download)).await;
         self.record.bytes_received = body.seen;
         (self.conclude(ended, Some(uploaded), &shared), out)
     }

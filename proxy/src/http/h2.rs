@@ -15,7 +15,7 @@ use ringway_core::wire::h2::connection::Config;
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::meter::Role;
 
-use super::exchange::{self, Connection, Scratch};
+use super::exchange::{self, Connection};
 use super::reply::Reply;
 use crate::connection::{Client, Origin};
 use crate::net::h2::{H2Connection, Incoming};
@@ -159,16 +159,16 @@ async fn exchange(downstream: &Downstream, request: Incoming) {
     if let Some(error) = refused {
         worker.buffers.put(block);
         let reply = Reply::refusal(error.status(), error.details());
-        return exchange::refuse(&cx, &mut stream, reply, started).await;
+        return Box::pin(exchange::refuse(&cx, &mut stream, reply, started)).await;
     }
-    let mut scratch = Scratch::default();
-    // Boxed: what serving a request takes is not part of a stream's task for ever.
+    let mut scratch = worker.scratches.take();
+    // Boxed: what serving a request takes is not part of a tunnel's task.
     let outcome =
         Box::pin(exchange::exchange(&cx, &mut stream, &block, &mut head, &mut scratch, started));
     let outcome = outcome.await;
-    worker.buffers.put(block);
     worker.buffers.put(std::mem::take(&mut scratch.received.block));
+    worker.scratches.put(scratch);
     if let Some(upgraded) = outcome.upgraded {
-        upgraded.run(worker, listener, &mut stream).await;
+        Box::pin(upgraded.run(worker, listener, &mut stream)).await;
     }
 }

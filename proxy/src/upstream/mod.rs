@@ -84,7 +84,7 @@ pub(crate) async fn acquire(
                 Err(endpoint) => endpoint,
             };
         }
-        match dial(worker, cluster, address).await {
+        match Box::pin(dial(worker, cluster, address)).await {
             Ok((stream, tls, open)) => {
                 let held = Held::Alone { born: worker.timers.now(), open, tls };
                 return Ok(Upstream { stream, endpoint, reused: false, held });
@@ -115,7 +115,7 @@ async fn share(
     let lease = match pool.find(worker.timers.now(), limits, tls).await? {
         Found::Place(lease) => lease,
         Found::None(connecting) => {
-            let made = match dial(worker, cluster, endpoint.address).await {
+            let made = match Box::pin(dial(worker, cluster, endpoint.address)).await {
                 Ok((stream, tls, open)) => Ok(pool.add(worker, stream, tls, open)),
                 Err(error) => Err(error),
             };
@@ -127,7 +127,8 @@ async fn share(
     Ok(Upstream { stream, endpoint, reused, held: Held::Shared { _stream: lease } })
 }
 
-/// Makes a connection, with TLS where the cluster has it.
+/// Makes a connection, with TLS where the cluster has it. Boxed where it is called: a request that
+/// finds a connection has no room for making one.
 async fn dial(
     worker: &Rc<Worker>,
     cluster: &Cluster,

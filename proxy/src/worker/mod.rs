@@ -28,6 +28,7 @@ use ringway_core::table::{Route, Table};
 
 use crate::connection::{self, Client};
 use crate::fleet::{Message, Options, Shown};
+use crate::http::exchange::Scratches;
 use crate::http::shadow::Copies;
 use crate::net::buffer::Buffers;
 use crate::net::socket::Direction;
@@ -235,6 +236,7 @@ pub(crate) struct Worker {
     pub(crate) slab: Arc<Slab>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
+    pub(crate) scratches: Scratches,
     pub(crate) recalls: Recalls,
     pub(crate) tally: Tally,
     /// Bursts between two requests, without a buffer.
@@ -289,6 +291,7 @@ impl Worker {
             clock: Clock::new(),
             log: LogWriter::new(start.log.clone(), start.options.access_log),
             buffers: Rc::default(),
+            scratches: Scratches::default(),
             recalls: Recalls::default(),
             tally: Tally::default(),
             bursts_waiting: Cell::new(0),
