@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::wire::h2::frame::FrameHeader;
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
