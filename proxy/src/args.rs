@@ -31,6 +31,45 @@ pub(crate) enum Verb {
     Check(Check),
     /// Say which route a request would take, and why not the others
     Explain(Explain),
+    /// Say how a running gateway is
+    Status(Ask),
+    /// List what a running gateway serves
+    Get(Get),
+}
+
+/// What a listing is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    Routes,
+    Hosts,
+    Listeners,
+    Clusters,
+    Endpoints,
+    Problems,
+}
+
+/// Whom to ask, and how to say it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ask {
+    /// Admin port of the running gateway
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8877",
+        env = "RINGWAY_ADMIN"
+    )]
+    pub(crate) admin: String,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    #[arg(value_enum)]
+    pub(crate) what: What,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
 }
 
 #[derive(Debug, clap::Args)]

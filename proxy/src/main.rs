@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         Verb::Demo(demo) => cli::demo::demo(demo),
         Verb::Check(check) => cli::check::check(&check),
         Verb::Explain(explain) => cli::explain::explain(&explain),
+        Verb::Status(ask) => cli::get::status(&ask),
+        Verb::Get(get) => cli::get::get(&get),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ringway: {error:#}");

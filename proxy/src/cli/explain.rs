@@ -67,14 +67,14 @@ fn encoded(text: &str) -> String {
 }
 
 /// GETs from the admin port.
-fn ask(admin: &str, target: &str) -> anyhow::Result<String> {
+pub(super) fn ask(admin: &str, target: &str) -> anyhow::Result<String> {
     let authority = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/');
     let address = authority
         .to_socket_addrs()
         .with_context(|| format!("{authority} is no address; write it as http://127.0.0.1:8877"))?
         .next()
         .with_context(|| format!("{authority} has no address"))?;
-    let said = || format!("asking the gateway at {authority} (is it running? -f asks a folder)");
+    let said = || format!("asking the gateway at {authority} (is it running? --admin says where)");
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(said)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(

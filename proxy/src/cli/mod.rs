@@ -11,6 +11,7 @@ use crate::args::Environment;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
+pub(crate) mod get;
 mod handover;
 pub(crate) mod run;
 

@@ -18,6 +18,7 @@ use crate::gateway::State;
 
 mod diag;
 pub mod http;
+mod listing;
 mod metrics;
 
 use http::{Request, Response, Service};
@@ -160,17 +161,21 @@ impl Service for Admin {
 
     fn slow(&self, request: &Request) -> Response {
         let path = request.path.strip_suffix('/').unwrap_or(&request.path);
+        let as_text = request.parameter("format") == Some("text");
         match path {
             "/metrics" => metrics::page(&self.state),
             "/ambassador/v0/diag" => diag::overview(&self.state, request),
             "/api/v1/explain" => self.explain(request),
             "/api/v1/workers" => self.workers(),
-            "/api/v1/clusters" => self.clusters(request),
-            "/api/v1/problems" => self.problems(),
+            "/api/v1/clusters" if !as_text => self.clusters(request),
+            "/api/v1/problems" if !as_text => self.problems(),
+            "/api/v1/status" => listing::status(&self.state, request),
             "" => diag::overview(&self.state, request),
             _ => match path.strip_prefix("/ambassador/v0/diag/") {
                 Some(key) => diag::detail(&self.state, key),
-                None => Response::text(404, "not found\n"),
+                None => (path.strip_prefix("/api/v1/"))
+                    .and_then(|what| listing::listing(&self.state, what, request))
+                    .unwrap_or_else(|| Response::text(404, "not found\n")),
             },
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used)]
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -247,4 +247,43 @@ fn problems_workers_explanations_and_metrics_are_there() {
     let metrics = admin.get("/metrics");
     assert!(text(&metrics).contains("envoy_http_downstream_rq_total"));
     assert_eq!(admin.get("/nonsense").status, 404);
+}
+
+#[test]
+fn listings_are_tables_for_people_and_lists_for_programs() {
+    let admin = admin(MANIFESTS);
+    let routes = admin.get("/api/v1/routes?format=text");
+    let lines: Vec<Vec<&str>> =
+        text(&routes).lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["HOST", "PATH", "METHOD", "MORE", "SHARE", "TO", "MAPPING"]);
+    let quote = lines.iter().find(|line| line[1] == "/backend/*").unwrap();
+    assert_eq!((quote[0], quote[4], *quote.last().unwrap()), ("*", "100%", "default/quote"));
+    // Columns stand below each other.
+    let at = |line: &str| line.find("100%").or_else(|| line.find("SHARE"));
+    let places: HashSet<_> = text(&routes).lines().map(at).collect();
+    assert_eq!(places.len(), 1);
+
+    assert_eq!(admin.json("/api/v1/routes").as_array().unwrap().len(), lines.len() - 1);
+    let hosts = admin.json("/api/v1/hosts");
+    let host = (&hosts[0]["host"], &hosts[0]["insecure"], &hosts[0]["object"]);
+    assert_eq!(host, (&"*".into(), &"Route".into(), &"Host default/any".into()));
+    // Nobody has bound anything in this test.
+    assert_eq!(admin.json("/api/v1/listeners")[0]["state"], "not yet");
+    let problems = admin.get("/api/v1/problems?format=text");
+    let broken = text(&problems).lines().find(|line| line.contains("default/broken")).unwrap();
+    assert!(broken.starts_with("error  ") && broken.contains("a.yaml:"), "{broken}");
+    assert!(text(&admin.get("/api/v1/clusters?format=text")).contains("127.0.0.1"));
+    assert_eq!(admin.get("/api/v1/nothing").status, 404);
+    assert_eq!(admin.ask("/api/v1/routes", "10.0.0.1").status, 404, "not for everybody");
+}
+
+#[test]
+fn status_says_how_the_gateway_is() {
+    let admin = admin(MANIFESTS);
+    let status = admin.json("/api/v1/status");
+    assert_eq!((&status["state"], &status["workers"]), (&"not ready".into(), &1.into()));
+    assert_eq!((&status["errors"], &status["connections"]), (&1.into(), &3.into()));
+    let response = admin.get("/api/v1/status?format=text");
+    assert!(text(&response).starts_with("state        not ready\n"), "{}", text(&response));
+    assert!(text(&response).contains("problems     1 errors, 0 warnings\n"));
 }
