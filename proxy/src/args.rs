@@ -35,6 +35,8 @@ pub(crate) enum Verb {
     Status(Ask),
     /// List what a running gateway serves
     Get(Get),
+    /// Say whether this node gives a gateway what it needs (exit status 1: something is missing)
+    Doctor,
 }
 
 /// What a listing is of.

@@ -21,7 +21,7 @@ pub mod handover;
 
 pub use net::socket::{allowed_cpus, raise_descriptors};
 pub use observe::log::LogForm;
-pub use rt::{Chosen, IoBackend};
+pub use rt::{Chosen, IoBackend, probe};
 
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Explain(explain) => cli::explain::explain(&explain),
         Verb::Status(ask) => cli::get::status(&ask),
         Verb::Get(get) => cli::get::get(&get),
+        Verb::Doctor => cli::doctor::doctor(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ringway: {error:#}");

@@ -71,6 +71,14 @@ impl Runtime {
     }
 }
 
+/// Which driver a worker of this process would have, and why: one is built and thrown away.
+///
+/// # Errors
+/// There is none.
+pub fn probe(backend: IoBackend) -> io::Result<Chosen> {
+    Runtime::build(backend).map(|(_, chosen)| chosen)
+}
+
 /// The ladder of ring flags: each step asks less of the kernel.
 fn ring() -> io::Result<(Runtime, Chosen)> {
     type Flags = fn(&mut io_uring::Builder);

@@ -10,6 +10,7 @@ use crate::args::Environment;
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod get;
 mod handover;
