@@ -9,9 +9,29 @@ use super::meta::Dialect;
 use super::node::{Key, Node, Span, Value};
 use crate::name::Kind;
 
-/// Normalises an object's spec.
-pub(crate) fn normalise(kind: Kind, dialect: Dialect, spec: &mut Node<'_>) {
-    let old = dialect < Dialect::V3alpha1;
+/// The dialect that an object was written in, from an API server that was asked for this one. Where
+/// nothing converts, what was written in any version is given in all of them; for what a field
+/// means that only matters to Mappings: see [`mapping`]. The field managers of `prefix` tell.
+pub(crate) fn written_in(kind: Kind, asked: Dialect, object: &Node<'_>) -> Dialect {
+    if kind != Kind::Mapping || asked != Dialect::V3alpha1 {
+        return asked;
+    }
+    let managers = object.get("metadata").and_then(|metadata| metadata.get("managedFields"));
+    let mut wrote_prefix = managers.into_iter().flat_map(Node::items).filter(|manager| {
+        let fields = manager.get("fieldsV1").and_then(|fields| fields.get("f:spec"));
+        fields.is_some_and(|fields| fields.get("f:prefix").is_some())
+    });
+    let is_old = |manager: &Node<'_>| {
+        let version = manager.get("apiVersion").and_then(Node::as_str);
+        matches!(version, Some("getambassador.io/v1" | "getambassador.io/v2"))
+    };
+    let old = wrote_prefix.next().is_some_and(is_old) && wrote_prefix.all(is_old);
+    if old { Dialect::V2 } else { asked }
+}
+
+/// Normalises an object's spec. One of an API server may have the shapes of any version.
+pub(crate) fn normalise(kind: Kind, dialect: Dialect, any_shape: bool, spec: &mut Node<'_>) {
+    let old = any_shape || dialect < Dialect::V3alpha1;
     if old {
         rename_v3_fields(spec);
     }
@@ -25,7 +45,7 @@ pub(crate) fn normalise(kind: Kind, dialect: Dialect, spec: &mut Node<'_>) {
         Kind::Mapping => {
             labels(spec);
             if old {
-                mapping(spec);
+                mapping(dialect, spec);
             }
         }
         Kind::TCPMapping | Kind::RateLimitService if old => explicit_tls(spec, "service"),
@@ -72,7 +92,7 @@ fn snake_case(text: &str) -> String {
     out
 }
 
-fn mapping(spec: &mut Node<'_>) {
+fn mapping(dialect: Dialect, spec: &mut Node<'_>) {
     presence(spec, "headers", "v2BoolHeaders");
     presence(spec, "query_parameters", "v2BoolQueryParameters");
     explicit_tls(spec, "service");
@@ -81,16 +101,22 @@ fn mapping(spec: &mut Node<'_>) {
     if let Some(cors) = spec.get_mut("cors") {
         cors_lists(cors);
     }
+    // What Emissary stores in v2 for a v3alpha1 Mapping without a host.
+    if spec.get("host").and_then(Node::as_str) == Some("_skip_mapping_with_empty_host_") {
+        spec.remove("host");
+        return;
+    }
     // A v2 Mapping without a host is for all Hosts; since v3alpha1 it would be for none.
+    if dialect == Dialect::V3alpha1 {
+        return;
+    }
     let written = |name: &str| spec.get(name).is_some_and(|value| !value.is_null());
     let empty = |name: &str| spec.get(name).and_then(Node::as_str) == Some("");
     let authority = |name: &str| spec.get(name).is_some_and(|map| map.get(":authority").is_some());
     if written("hostname") || authority("headers") || authority("regex_headers") {
         return;
     }
-    if spec.get("host").and_then(Node::as_str) == Some("_skip_mapping_with_empty_host_") {
-        spec.remove("host");
-    } else if !written("host") || empty("host") {
+    if !written("host") || empty("host") {
         spec.remove("host");
         spec.insert("hostname", Value::String(Cow::Borrowed("*")));
     }

@@ -97,6 +97,14 @@ impl<'a> Node<'a> {
     }
 
     /// The items of a list.
+    pub(crate) fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::Seq(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The items of a list.
     pub(crate) fn items_mut(&mut self) -> &mut [Self] {
         match &mut self.value {
             Value::Seq(items) => items,

@@ -241,11 +241,14 @@ impl Reader<'_> {
             (_, None, None) => self.options.namespace.clone(),
         };
 
+        // An object that stands in no document is an API server's.
+        let any_shape = origin.document.is_none();
+        let dialect = if any_shape { legacy::written_in(kind, dialect, &node) } else { dialect };
         let object = Ref::new(kind, namespace, name_text);
         let quotes_values = kind != Kind::Secret;
         let mut cx = Context { object, problems: Problems::default(), quotes_values };
         let meta = meta(&mut node, dialect, parent, &mut cx);
-        let spec = spec(&mut node, kind, dialect, &mut cx);
+        let spec = spec(&mut node, kind, dialect, any_shape, &mut cx);
         let problems = cx.problems;
         let refused = problems.iter().any(|p| p.severity == Severity::Error);
         let inner = config.map(|text| (text, meta.clone(), origin.clone()));
@@ -295,7 +298,8 @@ fn is_name(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
 }
 
-const EMISSARY_KINDS: &[Kind] = &[
+/// The kinds of the group `getambassador.io`.
+pub(crate) const EMISSARY_KINDS: &[Kind] = &[
     Kind::AuthService,
     Kind::ConsulResolver,
     Kind::DevPortal,
@@ -436,11 +440,17 @@ fn meta(node: &mut Node<'_>, dialect: Dialect, parent: Option<&Meta>, cx: &mut C
     meta
 }
 
-fn spec(node: &mut Node<'_>, kind: Kind, dialect: Dialect, cx: &mut Context) -> Option<Spec> {
+fn spec(
+    node: &mut Node<'_>,
+    kind: Kind,
+    dialect: Dialect,
+    any_shape: bool,
+    cx: &mut Context,
+) -> Option<Spec> {
     let root = At::ROOT;
     let at = root.field("spec");
     if let Some(spec) = node.get_mut("spec") {
-        legacy::normalise(kind, dialect, spec);
+        legacy::normalise(kind, dialect, any_shape, spec);
     }
     let empty = Node::empty_map();
     let spec = node.get("spec").filter(|spec| !spec.is_null()).unwrap_or(&empty);

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::crd::mapping::{AddedHeader, LabelSpecifier};
+use crate::crd::meta::Dialect;
 use crate::crd::{Mapping, Options, Parsed, Spec, parse};
+use crate::name::Kind;
 use crate::problem::Problems;
 
 fn read(version: &str, kind: &str, spec: &str) -> (Spec, Problems) {
@@ -176,4 +178,46 @@ fn shapes_of_v2_are_wrong_types_in_v3alpha1() {
         let found = parse("a.yaml", &text, &Options::default()).remove(0);
         assert!(matches!(found, Parsed::Refused { .. }), "{spec}: {found:?}");
     }
+}
+
+/// The spec of an API server's Mapping as it is read, where `prefix` was written in these versions.
+fn from_an_api_server(versions: &[&str], spec: &str) -> String {
+    let managers = versions.iter().map(|version| {
+        format!(
+            "{{\"apiVersion\": \"getambassador.io/{version}\", \"manager\": \"kubectl\", \
+              \"fieldsV1\": {{\"f:spec\": {{\"f:prefix\": {{}}}}}}}}, \
+             {{\"apiVersion\": \"getambassador.io/v2\", \"fieldsV1\": {{\"f:spec\": {{}}}}}}"
+        )
+    });
+    let managers = managers.collect::<Vec<_>>().join(", ");
+    let text = format!("{{\"metadata\": {{\"managedFields\": [{managers}]}}, \"spec\": {spec}}}");
+    let mut object = crate::crd::node::parse(&text).unwrap().unwrap();
+    let asked = Dialect::V3alpha1;
+    let dialect = super::written_in(Kind::Mapping, asked, &object);
+    let spec = object.get_mut("spec").unwrap();
+    super::normalise(Kind::Mapping, dialect, true, spec);
+    let crate::crd::node::Value::Map(entries) = &spec.value else { panic!() };
+    let entries = entries.iter().map(|(key, value)| format!("{}: {}", key.text, value.describe()));
+    entries.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn an_api_servers_object_is_read_as_it_was_written() {
+    let hostless = r#"{"prefix": "/"}"#;
+    let for_all = r#"prefix: the string "/", hostname: the string "*""#;
+    assert_eq!(from_an_api_server(&["v2"], hostless), for_all);
+    assert_eq!(from_an_api_server(&["v1", "v2"], hostless), for_all);
+    let for_none = r#"prefix: the string "/""#;
+    assert_eq!(from_an_api_server(&["v3alpha1"], hostless), for_none);
+    // Whoever wrote it anew did so in v3alpha1.
+    assert_eq!(from_an_api_server(&["v2", "v3alpha1"], hostless), for_none);
+    assert_eq!(from_an_api_server(&[], hostless), for_none);
+    // As Emissary stores a v3alpha1 Mapping without a host in v2.
+    let stored = r#"{"prefix": "/", "host": "_skip_mapping_with_empty_host_"}"#;
+    assert_eq!(from_an_api_server(&["v3alpha1"], stored), for_none);
+    // The shapes of v2 tell themselves, whoever wrote them.
+    let shapes = r#"{"prefix": "/", "v3StatsName": "s", "remove_request_headers": "x"}"#;
+    let read =
+        r#"prefix: the string "/", stats_name: the string "s", remove_request_headers: a list"#;
+    assert_eq!(from_an_api_server(&["v3alpha1"], shapes), read);
 }
