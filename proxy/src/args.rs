@@ -37,6 +37,9 @@ pub(crate) enum Verb {
     Get(Get),
     /// Say whether this node gives a gateway what it needs (exit status 1: something is missing)
     Doctor,
+    /// Print the CustomResourceDefinitions of all kinds that are read, for `kubectl apply
+    /// --server-side -f -`
+    Crds(Crds),
 }
 
 /// What a listing is of.
@@ -159,6 +162,14 @@ pub(crate) struct Explain {
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Crds {
+    /// Print commands instead that free installed definitions from a conversion webhook that is
+    /// gone, for `sh`
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Status(ask) => cli::get::status(&ask),
         Verb::Get(get) => cli::get::get(&get),
         Verb::Doctor => cli::doctor::doctor(),
+        Verb::Crds(crds) => cli::crds::crds(&crds),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ringway: {error:#}");

@@ -43,6 +43,7 @@ fn raise_descriptors() {
 }
 
 mod certificates;
+mod deploy;
 mod dns;
 mod drain;
 mod endpoints;

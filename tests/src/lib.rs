@@ -19,6 +19,7 @@ pub mod outside;
 pub mod pki;
 pub mod proxy_protocol;
 pub mod python;
+pub mod structural;
 pub mod tls;
 pub mod upstream;
 pub mod yaml;

@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use super::node::{Node, Value};
+use super::schema::{Form, Record};
 use crate::limits::OBJECT_PROBLEMS_MAX;
 use crate::name::Ref;
 use crate::problem::Problems;
@@ -204,6 +205,18 @@ pub(crate) trait Decode: Sized {
     fn absent() -> Option<Self> {
         None
     }
+
+    /// What an API server is told of the type, so that it refuses what `decode` would.
+    fn form() -> Form;
+}
+
+/// Tells of one declared field.
+pub(crate) fn declare<T: Decode>(
+    record: &mut Record,
+    names: &[&'static str],
+    description: &[&str],
+) {
+    record.declare(names, description, T::form(), T::absent().is_none());
 }
 
 /// Reads one declared field of a map; the first of its names that is present counts.
@@ -236,6 +249,10 @@ impl<T: Decode> Decode for Option<T> {
     fn absent() -> Option<Self> {
         Some(None)
     }
+
+    fn form() -> Form {
+        T::form()
+    }
 }
 
 impl<T: Decode> Decode for Vec<T> {
@@ -250,6 +267,10 @@ impl<T: Decode> Decode for Vec<T> {
 
     fn absent() -> Option<Self> {
         Some(Self::new())
+    }
+
+    fn form() -> Form {
+        Form::List(Box::new(T::form()))
     }
 }
 
@@ -271,6 +292,10 @@ impl<T: Decode> Decode for BTreeMap<String, T> {
     fn absent() -> Option<Self> {
         Some(Self::new())
     }
+
+    fn form() -> Form {
+        Form::Map(Box::new(T::form()))
+    }
 }
 
 impl<T: Decode> Decode for Box<T> {
@@ -281,6 +306,10 @@ impl<T: Decode> Decode for Box<T> {
     fn absent() -> Option<Self> {
         T::absent().map(Self::new)
     }
+
+    fn form() -> Form {
+        T::form()
+    }
 }
 
 impl Decode for String {
@@ -290,6 +319,10 @@ impl Decode for String {
             cx.wrong_type(at, "a string", node);
         }
         text.map(Self::from)
+    }
+
+    fn form() -> Form {
+        Form::TEXT
     }
 }
 
@@ -314,6 +347,10 @@ impl Decode for bool {
     fn absent() -> Option<Self> {
         Some(false)
     }
+
+    fn form() -> Form {
+        Form::Boolean
+    }
 }
 
 /// An integer; a float without a fraction counts, as on an API server.
@@ -334,6 +371,14 @@ macro_rules! decode_integer {
                     cx.wrong_type(at, $what, node);
                 }
                 value
+            }
+
+            fn form() -> Form {
+                // Bounds of the type itself bound nothing more.
+                let bound = |value: Self| {
+                    i64::try_from(value).ok().filter(|v| ![i64::MIN, i64::MAX].contains(v))
+                };
+                Form::Integer { min: bound(Self::MIN), max: bound(Self::MAX) }
             }
         }
     )*};
@@ -357,6 +402,10 @@ impl Decode for f64 {
             }
         }
     }
+
+    fn form() -> Form {
+        Form::Number
+    }
 }
 
 /// Anything at all: the field is known, its value is not read.
@@ -366,6 +415,10 @@ pub struct Untyped;
 impl Decode for Untyped {
     fn decode(_: &Node<'_>, _: &At<'_>, _: &mut Context) -> Option<Self> {
         Some(Self)
+    }
+
+    fn form() -> Form {
+        Form::Any
     }
 }
 
@@ -385,6 +438,10 @@ impl Decode for Text {
         }
         text.map(Self)
     }
+
+    fn form() -> Form {
+        Form::IntOrString
+    }
 }
 
 /// Declares a struct whose fields are read from a map.
@@ -393,13 +450,15 @@ impl Decode for Text {
 /// `|`). `dead` lists fields that are accepted without effect, each with what to use instead (an
 /// empty text: say nothing). `open` records ignore unknown fields: they belong to somebody else.
 /// `rest` names a record whose fields are written in the same map: see [`Rest`].
+/// What is written above a field is what `kubectl explain` says of it.
 macro_rules! record {
     (@keys $field:ident) => { &[stringify!($field)] };
     (@keys $field:ident $($key:literal)+) => { &[$($key),+] };
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $( $(#[$doc:meta])* pub $field:ident: $type:ty $(as $($key:literal)|+)? ),* $(,)?
+            $( $(#[doc = $doc:literal])* pub $field:ident: $type:ty $(as $($key:literal)|+)? ),*
+            $(,)?
         }
         $(dead { $($dead:literal => $why:literal),* $(,)? })?
         $(open $open:ident)?
@@ -408,7 +467,7 @@ macro_rules! record {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
-            $( $(#[$doc])* pub $field: $type, )*
+            $( $(#[doc = $doc])* pub $field: $type, )*
             $(
                 /// All other fields.
                 pub rest: $crate::crd::decode::Rest<$rest>,
@@ -444,6 +503,19 @@ macro_rules! record {
                     $( rest: $crate::crd::decode::Rest::<$rest>::of(rest?), )?
                 })
             }
+
+            /// Tells of each field.
+            pub(crate) fn declare(record: &mut $crate::crd::schema::Record) {
+                $(
+                    $crate::crd::decode::declare::<$type>(
+                        record,
+                        $crate::crd::decode::record!(@keys $field $($($key)+)?),
+                        &[$($doc),*],
+                    );
+                )*
+                record.declare_dead(Self::SHAPE.dead);
+                $( $rest::declare(record); )?
+            }
         }
 
         impl $crate::crd::decode::Decode for $name {
@@ -458,6 +530,12 @@ macro_rules! record {
                 }
                 cx.unclaimed(node, at, &Self::SHAPE);
                 Self::fields(node, at, cx)
+            }
+
+            fn form() -> $crate::crd::schema::Form {
+                let mut record = $crate::crd::schema::Record::default();
+                Self::declare(&mut record);
+                $crate::crd::schema::Form::Record(record)
             }
         }
     };
@@ -505,6 +583,10 @@ macro_rules! choice {
                         None
                     }
                 }
+            }
+
+            fn form() -> $crate::crd::schema::Form {
+                $crate::crd::schema::Form::Text { choices: &[$( $text $(, $also)* ),+] }
             }
         }
     };

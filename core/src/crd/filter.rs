@@ -3,6 +3,7 @@
 
 use super::decode::{At, Context, Decode, Untyped, choice, record};
 use super::node::Node;
+use super::schema::Form;
 
 /// A Filter; its settings are read by the kind of filter that enforces them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +23,17 @@ pub enum FilterKind {
 record! {
     /// getambassador.io keys the spec by type name, gateway.getambassador.io has a `type`.
     pub struct FilterFields {
+        /// Which of them it is (in gateway.getambassador.io).
         pub r#type: Option<FilterType> as "type",
+        /// Requests must have a key.
         pub api_key: Option<Untyped> as "APIKey" | "apikey",
+        /// A service is asked.
         pub external: Option<Untyped> as "External" | "external",
+        /// Requests must have a JSON Web Token.
         pub jwt: Option<Untyped> as "JWT" | "jwt",
+        /// Users log in by OAuth 2.0.
         pub oauth2: Option<Untyped> as "OAuth2" | "oauth2",
+        /// A Go plugin; there is nothing to load it.
         pub plugin: Option<Untyped> as "Plugin" | "plugin",
     }
 }
@@ -68,10 +75,15 @@ impl Decode for Filter {
         }
         kinds.pop().map(|kind| Self { kind })
     }
+
+    fn form() -> Form {
+        FilterFields::form()
+    }
 }
 
 record! {
     pub struct FilterPolicy {
+        /// Which requests have to pass what; the first rule that matches a request decides.
         pub rules: Vec<FilterRule>,
     }
 }
@@ -79,11 +91,11 @@ record! {
 record! {
     /// The first rule that matches a request decides.
     pub struct FilterRule {
-        /// Glob over the authority; absent: any.
+        /// Host names, with stars. Absent: any.
         pub host: Option<String>,
-        /// Glob over the path; absent: any.
+        /// Paths, with stars. Absent: any.
         pub path: Option<String>,
-        /// None: the request passes.
+        /// What a request has to pass, in order; nothing: it passes.
         pub filters: Vec<FilterStep>,
     }
     dead { "precedence" => "" }
@@ -91,20 +103,30 @@ record! {
 
 record! {
     pub struct FilterStep {
+        /// Name of the Filter.
         pub name: String,
+        /// Namespace of the Filter. Default: the policy's own.
         pub namespace: Option<String>,
+        /// It is skipped for other requests.
         pub if_request_header: Option<IfRequestHeader> as "ifRequestHeader",
+        /// What happens where it denies. Default: `break`.
         pub on_deny: Option<FilterThen> as "onDeny",
+        /// What happens where it allows. Default: `continue`.
         pub on_allow: Option<FilterThen> as "onAllow",
+        /// What the Filter is told.
         pub arguments: Option<Untyped>,
     }
 }
 
 record! {
     pub struct IfRequestHeader {
+        /// Name of the header.
         pub name: String,
+        /// Requests without it are meant.
         pub negate: Option<bool>,
+        /// Its value, exactly.
         pub value: Option<String>,
+        /// A regular expression (RE2) for its value.
         pub value_regex: Option<String> as "valueRegex",
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::decode::{At, Context, Decode, record};
 use super::node::{Node, Value};
+use super::schema::Form;
 
 record! {
     /// A Service's spec.
@@ -47,6 +48,10 @@ impl Decode for IntOrString {
                 None
             }
         }
+    }
+
+    fn form() -> Form {
+        Form::IntOrString
     }
 }
 
@@ -178,6 +183,10 @@ impl Decode for Secret {
         }
         Some(Self { r#type, data })
     }
+
+    fn form() -> Form {
+        SecretFields::form()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -194,6 +203,10 @@ impl Decode for Base64 {
             cx.problems.bad_base64(&cx.object, at.to_string());
         }
         bytes.map(|bytes| Self(SecretBytes(bytes.into())))
+    }
+
+    fn form() -> Form {
+        Form::TEXT
     }
 }
 

@@ -21,6 +21,7 @@ pub mod node;
 pub mod parse;
 pub mod rate_limit;
 pub mod resolver;
+pub mod schema;
 pub mod services;
 pub mod source;
 pub mod split;

@@ -15,7 +15,9 @@ record! {
 
 record! {
     pub struct ConsulResolver {
+        /// Consul's agent, as `host:port`; `${HOST_IP}` is filled in.
         pub address: Option<String>,
+        /// The datacenter that is asked about.
         pub datacenter: Option<String>,
     }
 }

@@ -9,6 +9,7 @@ use ringway_core::crd::source::Style;
 use crate::args::Environment;
 
 pub(crate) mod check;
+pub(crate) mod crds;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;

@@ -17,7 +17,7 @@ fn folder() -> PathBuf {
 }
 
 /// All cases as `topic/name`, in order.
-fn cases() -> Vec<String> {
+pub(crate) fn cases() -> Vec<String> {
     let mut names = Vec::new();
     for topic in children(&folder()) {
         for file in children(&topic) {
