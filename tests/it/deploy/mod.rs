@@ -2,6 +2,7 @@
 //! What is installed: definitions, chart, image. Files that are made from something else are
 //! rewritten with `UPDATE_DEPLOY=1`.
 
+mod chart;
 mod crds;
 
 use std::fs;
