@@ -1,5 +1,5 @@
 # Names for commands; each target says what it runs.
-.PHONY: demo test bench bench-diff criterion fuzz
+.PHONY: demo test kube-rig bench bench-diff criterion fuzz
 
 # The gateway with sample back ends and manifests: proxy on :8080, admin on :8877.
 demo:
@@ -9,6 +9,11 @@ demo:
 test:
 	cargo build -p ringway-proxy
 	cargo test --workspace
+
+# etcd, kube-apiserver, kube-controller-manager and kubectl for the tests, into target/kube-rig; needs
+# Go. Tests that need them build them too.
+kube-rig:
+	tests/kube-rig/build.sh
 
 # Side-by-side comparison with nginx, HAProxy and Envoy on one pinned core, about half an hour; in 3
 # minutes with ARGS=--quick.
