@@ -228,6 +228,49 @@ pub const FILE_SETTLE_TIME: Duration = Duration::from_millis(20);
 /// A folder is read again at least this often, in case a notification was lost.
 pub const FOLDER_RESCAN_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Objects of one page of a list from an API server.
+pub const KUBE_PAGE_OBJECTS: usize = 500;
+/// Bytes of one object as an API server sends it; etcd takes 1.5 MiB.
+pub const KUBE_OBJECT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the buffer for objects that stays when a large one has passed.
+pub const KUBE_LINE_BYTES_KEPT: usize = 64 * 1024;
+/// An API server answers within this time.
+pub const KUBE_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A watch is asked for again after this time at most, and half of it at least.
+pub const KUBE_WATCH_TIME: Duration = Duration::from_secs(580);
+/// A watch that is silent for this long is asked for again: API servers send a bookmark a minute.
+pub const KUBE_SILENCE_MAX: Duration = Duration::from_secs(90);
+/// After a failure an API server is asked again within this time, which doubles.
+pub const KUBE_BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// Up to this; a resource that is not served, or may not be read, is looked for this often.
+pub const KUBE_BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// Secrets that are read and watched, each by its name and on a connection of its own.
+pub const KUBE_SECRETS_MAX: usize = 4096;
+/// Secrets that are asked for at the same time.
+pub const KUBE_SECRET_REQUESTS_MAX: usize = 16;
+/// A change waits at most this long for Secrets that it is the first to name.
+pub const KUBE_SECRET_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whoever holds the Lease of statuses is taken for gone when it is silent for this long.
+pub const KUBE_LEASE_TIME: Duration = Duration::from_secs(15);
+/// A holder that could not renew the Lease for this long stops writing.
+pub const KUBE_LEASE_RENEW_TIMEOUT: Duration = Duration::from_secs(10);
+/// The Lease is renewed, or tried for, this often at least.
+pub const KUBE_LEASE_RETRY: Duration = Duration::from_secs(3);
+/// Statuses are written at most this often; an object's changes in between are one.
+pub const KUBE_STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// Statuses that are written at the same time.
+pub const KUBE_STATUS_WRITES_MAX: usize = 8;
+/// A kind without a status is looked at again after this time.
+pub const KUBE_STATUS_RETRY: Duration = Duration::from_secs(60);
+/// Events that one round of statuses may bring.
+pub const KUBE_EVENTS_MAX: usize = 100;
+
+/// Without an answer of the API server for this long, what was last written down is served.
+pub const KUBE_STATE_PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes of the file of last good versions beyond twice what is in it; then it is rewritten.
+pub const KUBE_STATE_BYTES_SPARE: u64 = 1024 * 1024;
+
 /// Problems that one change may say in the log; the admin port has them all.
 pub const PROBLEMS_SAID_MAX: usize = 20;
 

@@ -22,7 +22,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Serve a folder of manifests; changes in it are served as they happen
+    /// Serve the objects of a cluster, or a folder of manifests; changes are served as they happen
     Run(Run),
     /// Serve sample manifests in front of built-in back ends, to try things out
     Demo(Demo),
@@ -79,9 +79,12 @@ pub(crate) struct Get {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// Folder of manifests (.yaml, .yml, .json; subfolders included), or a single file
+    /// Folder of manifests (.yaml, .yml, .json; subfolders included), or a single file [default:
+    /// the cluster that it runs in, or that the kubeconfig names]
     #[arg(short, long = "file", value_name = "DIR", env = "RINGWAY_FILE")]
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
     #[command(flatten)]
     pub(crate) meaning: Meaning,
     #[command(flatten)]
@@ -100,6 +103,41 @@ pub(crate) struct Run {
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "false", action = clap::ArgAction::Set, hide_possible_values = true)]
     pub(crate) helpful_404: bool,
+}
+
+/// Which cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Cluster {
+    /// Kubeconfig of the cluster [default: $KUBECONFIG, else the cluster that it runs in, else
+    /// ~/.kube/config]
+    #[arg(long, value_name = "FILE", conflicts_with = "folder", env = "RINGWAY_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", conflicts_with = "folder", env = "RINGWAY_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Write statuses and events, by one of the gateways with this AMBASSADOR_ID [default: true,
+    /// or as AMBASSADOR_UPDATE_MAPPING_STATUS says]
+    #[arg(long, env = "RINGWAY_UPDATE_STATUS", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = clap::ArgAction::Set, hide_possible_values = true)]
+    pub(crate) update_status: Option<bool>,
+    /// Folder for the last good version of every object, keys included: a restart while the API
+    /// server is away serves from it
+    #[arg(long, value_name = "DIR", conflicts_with = "folder", env = "RINGWAY_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Service whose addresses Ingresses' statuses name [default: the one in the gateway's
+    /// namespace with the label app.kubernetes.io/component: ambassador-service]
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "RINGWAY_PUBLISH_SERVICE")]
+    pub(crate) publish_service: Option<String>,
+    /// The addresses themselves, IP or host name, separated by commas
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        env = "RINGWAY_PUBLISH_STATUS_ADDRESS",
+        conflicts_with = "publish_service"
+    )]
+    pub(crate) publish_status_address: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -271,10 +309,14 @@ pub(crate) enum AccessLog {
     Json,
 }
 
-/// Emissary's environment, as far as it concerns a folder of manifests.
+/// Emissary's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Environment {
     pub(crate) settings: Settings,
+    /// `AMBASSADOR_LABEL_SELECTOR` and `AMBASSADOR_FIELD_SELECTOR`.
+    pub(crate) selectors: (Option<String>, Option<String>),
+    /// `AMBASSADOR_UPDATE_MAPPING_STATUS`; Emissary's default is not to.
+    pub(crate) update_status: bool,
     pub(crate) admin: SocketAddr,
     pub(crate) workers: Option<usize>,
     pub(crate) drain_time: Duration,
@@ -284,7 +326,7 @@ pub(crate) struct Environment {
 }
 
 /// Variables of Emissary that need nothing here.
-const WITHOUT_EFFECT: [&str; 13] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "AGENT_CONFIG_RESOURCE_NAME",
     "AMBASSADOR_AMBEX_NO_RATELIMIT",
     "AMBASSADOR_AMBEX_SNAPSHOT_COUNT",
@@ -296,7 +338,6 @@ const WITHOUT_EFFECT: [&str; 13] = [
     "AMBASSADOR_FORCE_SECRET_VALIDATION",
     "AMBASSADOR_RECONFIG_MAX_DELAY",
     "AMBASSADOR_SNAPSHOT_COUNT",
-    "AMBASSADOR_UPDATE_MAPPING_STATUS",
     "SCOUT_DISABLE",
 ];
 
@@ -343,6 +384,8 @@ impl Environment {
         let default_level = if debug { Level::Debug } else { Level::Info };
         Self {
             settings,
+            update_status: get("AMBASSADOR_UPDATE_MAPPING_STATUS").is_none_or(truthy),
+            selectors: (get("AMBASSADOR_LABEL_SELECTOR"), get("AMBASSADOR_FIELD_SELECTOR")),
             admin: SocketAddr::new(
                 admin_ip.unwrap_or(ADMIN.ip()),
                 admin_port.unwrap_or(ADMIN.port()),

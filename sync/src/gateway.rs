@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  folder ─ notify ─▶ build thread ─ Publication ─▶ publish thread ─ Command ─▶ workers
-//!                       │ Report                       ▲ Answer        ◀─ Ack ─
+//!  or cluster           │ Report                       ▲ Answer        ◀─ Ack ─
 //!                       ▼                              │
 //!               sync thread: admin port, resolver of names, signals
 //! ```
@@ -34,15 +34,16 @@ use crate::log::{self, Level};
 use crate::progress::Progress;
 use crate::publish::{Message, Milliseconds, Publication, Publisher};
 use crate::store::{self, Change, Store};
-use crate::watch::file::{Folder, Notifier, Scan};
+use crate::watch::file::Folder;
 use crate::watch::named::NamedFiles;
+use crate::watch::{Place, Source};
 use crate::{admin, overload, watch};
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Folder of manifests, or a single file.
-    pub folder: PathBuf,
+    /// Where the objects are.
+    pub place: Place,
     pub settings: Settings,
     /// What `$NAME` in manifests stands for.
     pub environment: BTreeMap<String, String>,
@@ -152,7 +153,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// the socket of the admin port; it may block, and its error ends the gateway.
 ///
 /// # Errors
-/// The folder cannot be read, the admin port or every listener cannot be bound, a thread died.
+/// The folder cannot be read, no cluster is configured, the admin port or every listener cannot be bound, a thread died.
 pub fn run(
     options: Options,
     fleet: Arc<dyn Fleet>,
@@ -160,13 +161,8 @@ pub fn run(
     ready: impl FnOnce(&State, std::net::TcpListener) -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let since = Instant::now();
-    let mut folder = Folder::new(&options.folder);
-    // The watch begins before the first look, so that nothing falls between them.
-    let (notifier, woken) = Notifier::new(&options.folder);
-    let named_files = NamedFiles::watched(notifier.waker());
-    let scan = folder
-        .scan(&HashSet::new(), since)
-        .with_context(|| format!("reading {}", options.folder.display()))?;
+    let (mut source, waker, woken) = Source::open(&options, since)?;
+    let named_files = NamedFiles::watched(waker);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     let inherited =
@@ -180,6 +176,7 @@ pub fn run(
     admin.set_nonblocking(true)?;
     let admin_socket = admin.try_clone()?;
     let state = Arc::new(State::new(options, fleet));
+    source.report(&state);
 
     let (messages, inbox) = bounded(limits::COMMANDS_MAX);
     let (lookups, wanted) = tokio::sync::watch::channel(Arc::default());
@@ -193,8 +190,7 @@ pub fn run(
     let worker = Work {
         state: Arc::clone(&state),
         store: Store::new(state.options.settings.clone(), state.options.environment.clone()),
-        folder,
-        notifier,
+        source,
         named: named_files,
         builder: Builder::default(),
         messages: messages.clone(),
@@ -202,7 +198,7 @@ pub fn run(
         said_foreign: BTreeMap::new(),
     };
     let build = std::thread::Builder::new().name("build".into()).spawn(move || {
-        worker.run(&woken, scan, since);
+        worker.run(&woken, since);
     })?;
 
     let resolver = match watch::dns::resolver(&state.options.resolv_conf) {
@@ -366,8 +362,7 @@ async fn finish(state: &State) {
 /// The build thread: looks, builds, publishes, reports.
 struct Work {
     state: Arc<State>,
-    folder: Folder,
-    notifier: Notifier,
+    source: Source,
     store: Store,
     /// Certificates, keys and authorities outside of the folder.
     named: NamedFiles,
@@ -379,49 +374,31 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, woken: &Receiver<()>, first: Scan, since: Instant) {
-        let mut again_in = first.again_in;
-        self.apply(&first, since, true);
+    fn run(mut self, woken: &Receiver<()>, started: Instant) {
+        let mut is_first = true;
+        let mut told = false;
         loop {
-            again_in = again_in.or_else(|| self.named.again_in());
-            let walk_in = self.folder.walk_in(Instant::now());
-            let told = match woken.recv_timeout(again_in.map_or(walk_in, |at| at.min(walk_in))) {
-                Ok(()) => true,
-                Err(RecvTimeoutError::Timeout) => false,
-                // The notifier is ours and holds the sender.
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let since = Instant::now();
-            let mut news = self.notifier.take_news();
-            // What is told of comes first: a walk takes its time.
-            news.unclear |= !told && self.folder.walk_in(since).is_zero();
-            match self.folder.look(&news, since) {
-                Ok(scan) => {
-                    again_in = scan.again_in;
-                    let named_changed = self.named.read_for(&mut self.store);
-                    if !scan.is_empty() || named_changed {
-                        self.apply(&scan, since, false);
-                    }
-                }
-                Err(error) => {
-                    again_in = None;
-                    let root = self.folder.root().display();
-                    log::error(format!("reading {root}: {error}; what was read goes on"));
+            let now = Instant::now();
+            let read = self.source.read(&mut self.store, told, now);
+            if read.is_complete {
+                let named_changed = self.named.read_for(&mut self.store);
+                if is_first || read.changed || named_changed {
+                    let since = if is_first { started } else { read.since };
+                    self.apply(since, std::mem::take(&mut is_first));
                 }
             }
+            let again_in = [read.again_in, self.named.again_in()].into_iter().flatten();
+            let wait = again_in.fold(self.source.read_in(Instant::now()), Duration::min);
+            told = match woken.recv_timeout(wait) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+                // The source is ours and holds the sender.
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
         }
     }
 
-    fn apply(&mut self, scan: &Scan, since: Instant, is_first: bool) {
-        for path in &scan.removed {
-            self.store.remove_file(path);
-        }
-        for path in &scan.changed {
-            if let Some(text) = self.folder.take_text(path) {
-                self.store.set_file(path, &text);
-            }
-        }
-        self.named.read_for(&mut self.store);
+    fn apply(&mut self, since: Instant, is_first: bool) {
         let fetch_time = since.elapsed();
         let oldest = self.state.progress.oldest();
         let built = self.builder.build(self.store.snapshot(), self.store.with_errors(), oldest);
@@ -434,6 +411,8 @@ impl Work {
                     let table = Arc::clone(&built.table);
                     self.publish(Publication { table, since, summary });
                 }
+                let bad = &built.outdated | self.store.refused();
+                self.source.built(&bad);
                 self.report(built, fetch_time, !changes.is_empty());
             }
             Err(error) => {
@@ -454,10 +433,7 @@ impl Work {
 
     fn diagnostics(&self, problems: &Problems) -> Vec<Diagnostic> {
         let mut diagnostics = self.store.diagnostics(problems);
-        for (path, error) in self.folder.faults() {
-            let message = format!("cannot be read: {error}");
-            diagnostics.push(store::fault(&path.to_string_lossy(), "Unreadable", message));
-        }
+        diagnostics.extend(self.source.faults());
         store::sort(&mut diagnostics);
         diagnostics
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Files in, a snapshot out: which object of which file counts.
+//! Files in, or objects of an API server, each as if it were a file; a snapshot out: which object of
+//! which file counts.
 //!
 //! A document that does not parse keeps the objects last read from it, and an object that is
 //! refused keeps its last version, except that a refused guard is known to be refused. Of several
@@ -9,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ringway_core::crd::parse::{File, Options, Parsed, ParsedDocument};
-use ringway_core::crd::source::{self, Diagnostic, Location, Origin, Part};
+use ringway_core::crd::parse::{File, Options, Parsed, ParsedDocument, parse_object};
+use ringway_core::crd::source::{self, Diagnostic, Document, Location, Origin, Part};
 use ringway_core::crd::{Meta, Object};
 use ringway_core::limits;
 use ringway_core::name::{Kind, Ref};
@@ -88,10 +89,32 @@ impl Store {
     /// Reads a file's text; only documents that were not read before are parsed, and only their
     /// objects looked at.
     pub fn set_file(&mut self, path: &Path, text: &str) {
-        let name = path.to_string_lossy();
         let before = self.files.remove(path).unwrap_or_default();
-        let parsed = File::parse(&name, text, &self.options, Some(&before.parsed));
-        let kept = kept(&before, &parsed);
+        let parsed =
+            File::parse(&path.to_string_lossy(), text, &self.options, Some(&before.parsed));
+        self.replace(path, &before, parsed);
+    }
+
+    /// Reads an object of an API server, which `at` names as a path names a file; without a kind
+    /// of its own it is of this one. One that means what it meant before keeps its identity, and
+    /// the answer is false.
+    pub fn set_object(&mut self, at: &Path, json: &str, api_version: &str, kind: &str) -> bool {
+        let found = parse_object(json, api_version, kind, &self.options);
+        let before = self.files.remove(at).unwrap_or_default();
+        if before.kept.is_empty() && same_meaning(&before.parsed, &found) {
+            self.files.insert(at.to_owned(), before);
+            return false;
+        }
+        let document = Arc::new(Document::new("".into(), "", 0));
+        let document = Arc::new(ParsedDocument { document, found });
+        self.replace(at, &before, File { documents: vec![document] });
+        true
+    }
+
+    /// Puts what was read at a place there instead of what was there before.
+    fn replace(&mut self, path: &Path, before: &Entry, parsed: File) {
+        let name = path.to_string_lossy();
+        let kept = kept(before, &parsed);
         let entry = Entry { parsed, kept };
         let (gone, come) = differing(&before.parsed.documents, &entry.parsed.documents);
         let mut touched: BTreeSet<Ref> = before.names_in(gone).cloned().collect();
@@ -324,6 +347,19 @@ fn differing<'d>(
     let only_a = a.iter().filter(|document| !in_b.contains(&Arc::as_ptr(document)));
     let only_b = b.iter().filter(|document| !in_a.contains(&Arc::as_ptr(document)));
     (only_a.collect(), only_b.collect())
+}
+
+/// Whether something else was read, its numbering by the API server apart.
+fn same_meaning(before: &File, now: &[Parsed]) -> bool {
+    let [document] = &before.documents[..] else { return false };
+    let same = |pair: (&Parsed, &Parsed)| match pair {
+        (
+            Parsed::Object { object: a, problems: in_a },
+            Parsed::Object { object: b, problems: in_b },
+        ) => a.spec == b.spec && a.meta == b.meta && in_a.0 == in_b.0,
+        _ => false,
+    };
+    document.found.len() == now.len() && document.found.iter().zip(now).all(same)
 }
 
 fn name_of(found: &Parsed) -> Option<&Ref> {

@@ -52,6 +52,7 @@ mod grpc;
 mod h1;
 mod h2;
 mod handover;
+mod kube;
 mod limits;
 mod memory;
 mod observe;

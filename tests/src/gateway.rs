@@ -21,6 +21,8 @@ pub struct Options {
     pub io_backend: &'static str,
     pub workers: usize,
     pub admin_port: u16,
+    /// Serve this kubeconfig's cluster, and no manifests.
+    pub kubeconfig: Option<PathBuf>,
     /// Further arguments of `ringway run`.
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -34,6 +36,7 @@ impl Default for Options {
             io_backend: "io_uring",
             workers: 1,
             admin_port: ADMIN_PORT,
+            kubeconfig: None,
             args: Vec::new(),
             env: Vec::new(),
             descriptors: None,
@@ -116,10 +119,13 @@ impl Gateway {
         if let Some(descriptors) = options.descriptors {
             limit_descriptors(&mut command, descriptors);
         }
+        let (place, path) = match &options.kubeconfig {
+            Some(kubeconfig) => ("--kubeconfig", kubeconfig.as_path()),
+            None => ("-f", manifests),
+        };
         let child = command
-            .arg("run")
-            .arg("-f")
-            .arg(manifests)
+            .args(["run", place])
+            .arg(path)
             .args(["--admin-addr", &format!("{ip}:{}", options.admin_port)])
             .args(["--io-backend", options.io_backend])
             .args(["--workers", &options.workers.to_string()])

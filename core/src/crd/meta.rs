@@ -16,7 +16,6 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub generation: Option<i64>,
-    pub resource_version: Option<Box<str>>,
     /// Seconds since the epoch.
     pub created: Option<i64>,
     /// Gateways that this object is meant for; `["default"]` when nothing is written.
@@ -32,7 +31,6 @@ impl Meta {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             generation: None,
-            resource_version: None,
             created: None,
             ambassador_id: Arc::clone(&DEFAULT_IDS),
             dialect: Dialect::V3alpha1,

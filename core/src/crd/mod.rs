@@ -38,7 +38,7 @@ pub use listener::Listener;
 pub use mapping::Mapping;
 pub use meta::{Dialect, Meta};
 pub use module::Module;
-pub use parse::{File, Options, Parsed, parse};
+pub use parse::{File, Options, Parsed, parse, parse_object};
 pub use rate_limit::RateLimit;
 pub use resolver::{ConsulResolver, KubernetesEndpointResolver, KubernetesServiceResolver};
 pub use services::{AuthService, LogService, RateLimitService, TracingService};

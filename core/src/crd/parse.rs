@@ -22,6 +22,9 @@ use crate::problem::{Mistake, Problems, Severity};
 /// The annotation that holds whole objects.
 pub const CONFIG_ANNOTATION: &str = "getambassador.io/config";
 
+/// The annotation that kubectl keeps the whole object in a second time.
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// What reading depends on besides the text.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -122,6 +125,27 @@ pub fn parse_document(document: &Arc<Document>, options: &Options) -> Vec<Parsed
         Ok(Some(node)) => reader.read(node, origin, None),
         Err(error) => {
             reader.malformed(origin, error.span, Mistake::syntax(&error.message));
+        }
+    }
+    reader.found
+}
+
+/// Reads one object as an API server writes it. It stands in no file, so that problems name its
+/// fields and no place. `api_version` and `kind` are those of the list that it is an item of, which
+/// need not repeat them.
+pub fn parse_object(json: &str, api_version: &str, kind: &str, options: &Options) -> Vec<Parsed> {
+    let mut reader = Reader { options, found: Vec::with_capacity(1) };
+    match super::json::parse(json) {
+        Ok(mut node) => {
+            for (key, value) in [("kind", kind), ("apiVersion", api_version)] {
+                if node.get(key).is_none() {
+                    node.insert(key, Value::String(value.to_owned().into()));
+                }
+            }
+            reader.read(node, Origin::default(), None);
+        }
+        Err(error) => {
+            reader.malformed(Origin::default(), error.span, Mistake::syntax(&error.message));
         }
     }
     reader.found
@@ -388,7 +412,6 @@ record! {
         pub labels: std::collections::BTreeMap<String, String>,
         pub annotations: std::collections::BTreeMap<String, String>,
         pub generation: Option<i64>,
-        pub resource_version: Option<String> as "resourceVersion",
         pub created: Option<String> as "creationTimestamp",
     }
     open yes
@@ -402,7 +425,6 @@ fn meta(node: &mut Node<'_>, dialect: Dialect, parent: Option<&Meta>, cx: &mut C
         meta.labels = fields.labels;
         meta.annotations = fields.annotations;
         meta.generation = fields.generation;
-        meta.resource_version = fields.resource_version.map(Into::into);
         meta.created = fields.created.as_deref().and_then(timestamp);
     }
     if let Some(parent) = parent {
@@ -414,6 +436,7 @@ fn meta(node: &mut Node<'_>, dialect: Dialect, parent: Option<&Meta>, cx: &mut C
     }
     // The text of embedded objects lives on in them.
     meta.annotations.remove(CONFIG_ANNOTATION);
+    meta.annotations.remove(LAST_APPLIED_ANNOTATION);
     if dialect == Dialect::Kubernetes {
         if let Some(id) = meta.annotations.get("getambassador.io/ambassador-id") {
             meta.ambassador_id = [id.clone()].into();

@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use memo::Memo;
-pub use tls::{Files, files};
+pub use tls::{Files, files, secrets};
 
 use crate::crd::{Meta, Spec};
 use crate::ir::{self, Ir, VirtualHost};

@@ -20,8 +20,8 @@ use crate::tls::{
 
 use super::attach::server_name;
 use super::host::Host;
-use super::hostglob;
 use super::secret::{self, Keys, Reference};
+use super::{hostglob, ingress, module};
 
 /// HTTP/2 in ALPN (RFC 9113 §3.2).
 const HTTP2: &str = "h2";
@@ -451,6 +451,55 @@ pub fn files(object: &crd::Object) -> Files<'_> {
         key: fields.private_key_file,
         authorities: fields.cacert_chain_file,
     }
+}
+
+/// The Secrets that objects of a snapshot name, there or not; with them the one that serves where
+/// there is no Host.
+pub fn secrets(snapshot: &Snapshot) -> BTreeSet<Ref> {
+    let settings = &snapshot.settings;
+    let in_scope = |namespace: &str| {
+        !settings.single_namespace || namespace.is_empty() || *namespace == *settings.namespace
+    };
+    let ours = |meta: &Meta| in_scope(meta.namespace()) && meta.is_for(&settings.ambassador_id);
+    let modules = snapshot.of_kind(Kind::Module).filter(|object| ours(&object.meta));
+    let dotted = !module::resolve(modules).plain_secret_names;
+    let mut named = BTreeSet::new();
+    let mut add = |name: Option<&str>, namespace: Option<&str>, own: &str, dotted: bool| {
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return };
+        let namespace = namespace.filter(|namespace| !namespace.is_empty());
+        let reference = Reference { name, namespace, own, dotted };
+        let (namespace, name) = reference.resolve();
+        if in_scope(namespace) {
+            named.insert(Ref::new(Kind::Secret, namespace, name));
+        }
+    };
+    add(Some(super::FALLBACK_CERTIFICATE), None, &settings.namespace, false);
+    for object in snapshot.of_kind(Kind::TLSContext).filter(|object| ours(&object.meta)) {
+        let Spec::TLSContext(context) = &object.spec else { continue };
+        let dotted = context.secret_namespacing.unwrap_or(dotted);
+        let fields = Fields::from(&**context);
+        for name in [context.secret.as_deref(), fields.ca_secret, fields.crl_secret] {
+            add(name, None, object.meta.namespace(), dotted);
+        }
+    }
+    for object in snapshot.of_kind(Kind::Host).filter(|object| ours(&object.meta)) {
+        let Spec::Host(host) = &object.spec else { continue };
+        let own = object.meta.namespace();
+        if let Some(secret) = &host.tls_secret {
+            add(secret.name.as_deref(), secret.namespace.as_deref(), own, dotted);
+        }
+        let fields = host.tls.as_ref().map(Fields::from).unwrap_or_default();
+        for name in [fields.ca_secret, fields.crl_secret] {
+            add(name, None, own, dotted);
+        }
+    }
+    for object in ingress::ours(snapshot, |meta| in_scope(meta.namespace())) {
+        let Spec::Ingress(ingress) = &object.spec else { continue };
+        for tls in &ingress.tls {
+            add(tls.secret_name.as_deref(), None, object.meta.namespace(), dotted);
+        }
+    }
+    named
 }
 
 /// Reads what one object says about TLS.

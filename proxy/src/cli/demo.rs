@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use ringway_sync::gateway::State;
 use ringway_sync::log;
 use ringway_sync::sample::{self, Sample};
+use ringway_sync::watch::Place;
 
 use super::environment;
 use super::run::{fleet_options, options, serve, start_log};
@@ -44,7 +45,7 @@ pub(crate) fn demo(demo: Demo) -> anyhow::Result<ExitCode> {
         log::info(format!("{}: {kept} files were there and are left alone", demo.dir.display()));
     }
     let mut options = options(&demo.process, &environment);
-    options.folder.clone_from(&demo.dir);
+    options.place = Place::Folder(demo.dir.clone());
     options.settings.default_listeners = true;
     let port = demo.port;
     let fleet = FleetOptions { helpful_404: true, ..fleet_options(&demo.process, &environment) };
@@ -72,7 +73,7 @@ fn write(dir: &Path, ports: &[(&str, String)]) -> anyhow::Result<usize> {
 /// What to try.
 fn hints(state: &State, port: u16) -> String {
     let admin = state.options.admin;
-    let dir = state.options.folder.display();
+    let dir = &state.options.place;
     format!(
         "
 Ringway is serving {dir} on http://localhost:{port}

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_core::limits;
+use ringway_core::snapshot::Settings;
 use ringway_proxy::LogForm;
 use ringway_proxy::fleet::{Options as FleetOptions, Workers};
 use ringway_sync::gateway::{self, Options, State, Succession};
+use ringway_sync::watch::{Place, kube};
 use ringway_sync::{log, overload};
 
 use super::handover::Handover;
 use super::{environment, expansions};
-use crate::args::{AccessLog, Environment, IoBackend, Process, Run};
+use crate::args::{AccessLog, Cluster, Environment, IoBackend, Process, Run};
 
 /// The last access-log lines may take this long to be written before the process ends.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
@@ -23,8 +25,11 @@ pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
     let environment = environment();
     start_log(&environment);
     let mut options = options(&run.process, &environment);
-    options.folder = run.folder;
     options.settings = run.meaning.settings(&environment);
+    options.place = match run.folder {
+        Some(folder) => Place::Folder(folder),
+        None => Place::Cluster(cluster(run.cluster, &environment, &mut options.settings)),
+    };
     let fleet = FleetOptions {
         helpful_404: run.helpful_404,
         share_ports: run.share_ports,
@@ -43,9 +48,35 @@ pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
             "ready: listening on {}; admin on http://{}/; watching {} for changes",
             if listening.is_empty() { "nothing".to_owned() } else { listening.join(", ") },
             state.options.admin,
-            state.options.folder.display(),
+            state.options.place,
         ));
     })
+}
+
+/// Which cluster, and what of it. In a Pod, the gateway's namespace is the Pod's unless told.
+fn cluster(cluster: Cluster, environment: &Environment, settings: &mut Settings) -> kube::Options {
+    const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+    if std::env::var_os("AMBASSADOR_NAMESPACE").is_none()
+        && let Ok(namespace) = std::fs::read_to_string(OWN_NAMESPACE)
+    {
+        settings.namespace = namespace.trim().into();
+    }
+    let (label_selector, field_selector) = environment.selectors.clone();
+    kube::Options {
+        kubeconfig: cluster.kubeconfig,
+        context: cluster.context,
+        scope: kube::Scope {
+            namespace: settings.single_namespace.then(|| settings.namespace.to_string()),
+            label_selector,
+            field_selector,
+        },
+        writes: cluster.update_status.unwrap_or(environment.update_status),
+        state_dir: cluster.state_dir,
+        publish: kube::Publish {
+            addresses: cluster.publish_status_address,
+            service: cluster.publish_service,
+        },
+    }
 }
 
 /// Whether the kernel moves waiting connections of a closing socket to others of its port
@@ -65,7 +96,7 @@ pub(super) fn start_log(environment: &Environment) {
 /// What the slow side is told, without what to serve.
 pub(super) fn options(process: &Process, environment: &Environment) -> Options {
     Options {
-        folder: PathBuf::new(),
+        place: Place::Folder(PathBuf::new()),
         settings: environment.settings.clone(),
         environment: expansions(),
         admin: process.admin_addr.unwrap_or(environment.admin),

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::*;
 use crate::gateway::{Options, Report, load};
 use crate::scratch::Scratch;
+use crate::watch::Place;
 
 /// One worker that does nothing.
 #[derive(Default)]
@@ -91,7 +92,7 @@ fn admin(manifests: &str) -> Admin {
     scratch.write("a.yaml", manifests);
     let loaded = load(scratch.path(), Settings::default(), BTreeMap::new()).unwrap();
     let options = Options {
-        folder: scratch.path().to_owned(),
+        place: Place::Folder(scratch.path().to_owned()),
         settings: Settings::default(),
         environment: BTreeMap::new(),
         admin: ([127, 0, 0, 1], 8877).into(),

@@ -178,3 +178,33 @@ fn a_random_history_ends_where_a_fresh_reading_does() {
         assert_eq!(store.reasons(), fresh.reasons());
     }
 }
+
+/// A Mapping as an API server has it.
+fn json(name: &str, prefix: &str, version: u32) -> String {
+    format!(
+        r#"{{"metadata": {{"name": "{name}", "resourceVersion": "{version}"}},
+            "spec": {{"hostname": "*", "prefix": "{prefix}", "service": "s"}}}}"#
+    )
+}
+
+#[test]
+fn an_object_that_is_only_renumbered_stays_the_object() {
+    let mut store = fresh_store();
+    let set = |store: &mut Store, json: &str| {
+        let at = Path::new("Mapping default/one");
+        store.set_object(at, json, "getambassador.io/v3alpha1", "Mapping")
+    };
+    assert!(set(&mut store, &json("one", "/1/", 1)));
+    assert_eq!(store.take_changes().len(), 1);
+    assert!(!set(&mut store, &json("one", "/1/", 2)));
+    assert_eq!(store.take_changes().len(), 0);
+    assert!(set(&mut store, &json("one", "/one/", 3)));
+    assert_eq!(store.mappings(), ["one=/one/"]);
+    assert_eq!(store.take_changes(), BTreeMap::from([(named("one"), Change::Changed)]));
+    // Refused: what was accepted goes on.
+    set(&mut store, r#"{"metadata": {"name": "one"}, "spec": {"prefix": 1, "service": "s"}}"#);
+    assert_eq!(store.mappings(), ["one=/one/"]);
+    assert_eq!(store.refused().len(), 1);
+    store.remove_file(Path::new("Mapping default/one"));
+    assert!(store.mappings().is_empty());
+}

@@ -579,7 +579,6 @@ data: {k: v}
     );
     assert_eq!(service.ports[1].target_port, Some(crate::crd::kube::IntOrString::Int(8081)));
     assert_eq!(object(0).meta.created, Some(1_577_934_245));
-    assert_eq!(object(0).meta.resource_version.as_deref(), Some("7"));
     assert_eq!(*object(3).meta.ambassador_id, ["me"]);
     let Spec::EndpointSlice(slice) = &object(1).spec else { panic!() };
     assert_eq!(slice.endpoints[0].addresses, ["10.0.0.2"]);
@@ -1133,4 +1132,20 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_api_servers_object_is_read_without_a_place() {
+    let json = r#"{"metadata": {"name": "m", "namespace": "n", "managedFields": [{"f": {}}],
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"}},
+        "spec": {"prefix": "/", "service": "s", "colour": 1}, "status": {"state": "Running"}}"#;
+    let options = Options::default();
+    let found = parse_object(json, "getambassador.io/v3alpha1", "Mapping", &options);
+    let [Parsed::Object { object, problems }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(object.meta.object.to_string(), "Mapping n/m");
+    assert_eq!(object.meta.annotations.keys().collect::<Vec<_>>(), ["a"]);
+    assert!(object.origin.document.is_none());
+    assert_eq!(problems.0[0].path, "spec.colour");
+    let found = parse_object("{\"metadata\": ", "v1", "Service", &options);
+    assert!(matches!(&found[..], [Parsed::Malformed(_)]), "{found:?}");
 }

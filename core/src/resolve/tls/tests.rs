@@ -594,3 +594,34 @@ fn tcp_mappings_are_terminated_by_a_host_or_a_context() {
     // What is inside is not HTTP: everything may be offered.
     assert_eq!(termination(&ir).spec.alpn, ["h2".into()]);
 }
+
+#[test]
+fn the_secrets_that_objects_name_are_known_before_they_are_there() {
+    let ingress = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: i, \
+                   annotations: {kubernetes.io/ingress.class: ambassador}}\n\
+                   spec: {tls: [{hosts: [i.com], secretName: of-ingress}]}\n---\n";
+    let yaml = [
+        context("c", "secret: of-context.there, ca_secret: ca"),
+        context("plain", "secret: a.b, secret_namespacing: false, crl_secret: crl"),
+        context("others", "secret: not-ours, ambassador_id: [other]"),
+        host(
+            "a",
+            "hostname: a.com, tlsSecret: {name: of-host, namespace: far}, tls: {ca_secret: x}",
+        ),
+        "---\n".to_owned(),
+        ingress.to_owned(),
+    ];
+    let snapshot = snapshot_of(settings(), &yaml.concat());
+    let named: Vec<String> = secrets(&snapshot).iter().map(ToString::to_string).collect();
+    let expected = [
+        "default/a.b",
+        "default/ca",
+        "default/crl",
+        "default/fallback-self-signed-cert",
+        "default/of-ingress",
+        "default/x",
+        "far/of-host",
+        "there/of-context",
+    ];
+    assert_eq!(named, expected.map(|name| format!("Secret {name}")));
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which CRDs are installed, so that kinds that are installed later are picked up at once and
+//! objects go with their definition.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::api::{Failure, Head};
+use super::follow::Sink;
+
+/// What is known of them; every copy hears of changes.
+#[derive(Clone)]
+pub(super) struct Installed {
+    names: Arc<Mutex<Names>>,
+    news: watch::Receiver<()>,
+}
+
+#[derive(Default)]
+struct Names {
+    names: BTreeSet<String>,
+    is_complete: bool,
+}
+
+impl Installed {
+    /// With who has to be told.
+    pub(super) fn new() -> (Self, Definitions) {
+        let (tell, news) = watch::channel(());
+        let names = Arc::<Mutex<Names>>::default();
+        (Self { names: Arc::clone(&names), news }, Definitions { names, tell })
+    }
+
+    /// Whether there is one of that name; `None` where that is not known.
+    pub(super) fn has(&self, name: &str) -> Option<bool> {
+        let known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        known.is_complete.then(|| known.names.contains(name))
+    }
+
+    /// Waits for news since the last call.
+    pub(super) async fn changed(&mut self) {
+        if self.news.changed().await.is_err() {
+            // Nobody tells any more.
+            std::future::pending().await
+        }
+    }
+}
+
+/// Hears of CRDs.
+pub(super) struct Definitions {
+    names: Arc<Mutex<Names>>,
+    tell: watch::Sender<()>,
+}
+
+impl Definitions {
+    fn change(&self, name: &str, change: impl FnOnce(&mut Names)) {
+        if name.ends_with("getambassador.io") {
+            change(&mut self.names.lock().unwrap_or_else(PoisonError::into_inner));
+            self.tell.send_replace(());
+        }
+    }
+}
+
+impl Sink for Definitions {
+    fn set(&mut self, head: &Head<'_>, _: &str, _: &'static str) {
+        let name = &head.metadata.name;
+        // Every change counts: one that is new is served some time after it is there.
+        self.change(name, |known| {
+            known.names.insert(name.to_string());
+        });
+    }
+
+    fn remove(&mut self, _: &str, name: &str) {
+        self.change(name, |known| {
+            known.names.remove(name);
+        });
+    }
+
+    fn listed(&mut self) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).is_complete = true;
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        // Without them, kinds that are absent are looked for now and then.
+        if let Failure::Forbidden(_) = failure {
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).is_complete = false;
+        }
+    }
+}

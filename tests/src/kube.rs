@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A real API server, with etcd and the controllers that fill EndpointSlices, in a network namespace
+//! of its own: `tests/kube-rig` builds and starts it, once per test process.
+//!
+//! A test works in a Kubernetes namespace of its own, with a gateway that sees no other, whose API
+//! user has the rights of `tests/kube-rig/role.yaml` and no more.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::client::{Client, Response};
+use crate::gateway::{Gateway, Options, repository};
+use crate::outside::{on_path, run_within};
+use crate::{PATIENCE, wait_until};
+
+/// The control plane. Ends with the process: its standard input is what keeps it up.
+#[derive(Debug)]
+pub struct Rig {
+    state: PathBuf,
+    namespace: String,
+    script: Script,
+    _child: Child,
+    _stdin: ChildStdin,
+}
+
+/// `rig.sh`, with what it has to be told.
+#[derive(Clone, Debug)]
+struct Script {
+    folder: PathBuf,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Script {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(rig_folder().join("rig.sh"));
+        command.args(arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+fn rig_folder() -> PathBuf {
+    repository().join("tests/kube-rig")
+}
+
+/// The token of the API user that gateways are.
+const TOKEN: &str = "ringwaytoken";
+/// API without TLS, as an administrator.
+const PROXY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8001);
+
+impl Rig {
+    /// The one of this process, started by whoever asks first; `None`, and a line that says why,
+    /// on a machine where it cannot be had.
+    pub fn shared() -> Option<&'static Self> {
+        static RIG: OnceLock<Option<Rig>> = OnceLock::new();
+        RIG.get_or_init(|| {
+            let missing = ["go", "ip", "nsenter", "openssl", "curl", "python3"]
+                .into_iter()
+                .find(|tool| on_path(tool).is_none());
+            // SAFETY: asks for a number.
+            let is_root = unsafe { libc::geteuid() } == 0;
+            if let Some(tool) = missing {
+                eprintln!("left out: tests with an API server, because there is no {tool} on PATH");
+                return None;
+            }
+            if !is_root {
+                eprintln!(
+                    "left out: tests with an API server, because network namespaces need root"
+                );
+                return None;
+            }
+            Some(Self::start().unwrap_or_else(|error| panic!("the API server: {error:#}")))
+        })
+        .as_ref()
+    }
+
+    fn start() -> Result<Self> {
+        let built = Command::new(rig_folder().join("build.sh")).output().context("build.sh")?;
+        ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let bin = String::from_utf8(built.stdout)?.trim().to_owned();
+        let namespace = format!("rw{}", std::process::id());
+        let folder = std::env::temp_dir().join(format!("ringway-{namespace}"));
+        fs::create_dir_all(&folder)?;
+        let tokens = folder.join("tokens");
+        fs::write(&tokens, format!("{TOKEN},ringway,ringway\n"))?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let variables = vec![
+            ("BIN", bin),
+            ("DIR", text(&folder)),
+            ("NS", namespace.clone()),
+            ("EXTRA_TOKENS", text(&tokens)),
+        ];
+        let script = Script { folder, variables };
+        let mut child = script
+            .command(&["run"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("rig.sh")?;
+        let stdin = child.stdin.take().context("it is piped")?;
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().context("it is piped")?).read_line(&mut said)?;
+        ensure!(said.trim() == "up", "rig.sh says {said:?}");
+        let state = script.folder.join(&namespace);
+        let rig = Self { state, namespace, script, _child: child, _stdin: stdin };
+        rig.prepare()?;
+        Ok(rig)
+    }
+
+    /// CRDs, and the gateways' rights.
+    fn prepare(&self) -> Result<()> {
+        let admin = fs::read_to_string(self.state.join("kubeconfig"))?;
+        fs::write(self.kubeconfig(), admin.replace("admintoken", TOKEN))?;
+        let role = fs::read_to_string(rig_folder().join("role.yaml"))?;
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &role)?;
+        let kinds: Vec<String> = KINDS.iter().map(|(kind, plural)| crd(kind, plural)).collect();
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &kinds.concat())?;
+        for (_, plural) in KINDS {
+            let crd = format!("crd/{plural}.getambassador.io");
+            self.kubectl(&["wait", "--for=condition=Established", &crd], "")?;
+        }
+        Ok(())
+    }
+
+    /// A kubeconfig of the user that gateways are.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.state.join("ringway.kubeconfig")
+    }
+
+    /// Takes the calling thread, and what it starts, into the rig's network.
+    pub fn enter(&self) -> Result<()> {
+        let namespace = fs::File::open(format!("/run/netns/{}", self.namespace))?;
+        // SAFETY: a descriptor that is open during the call, and a flag.
+        match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()).context("entering the rig's network"),
+        }
+    }
+
+    /// Runs `kubectl` as an administrator.
+    pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let variable = |(name, value): &(&str, String)| format!("{name}={value}");
+        let mut all: Vec<String> = self.script.variables.iter().map(variable).collect();
+        let script = rig_folder().join("rig.sh").to_string_lossy().into_owned();
+        all.extend([script, "exec".into(), "kubectl".into()]);
+        all.extend(arguments.iter().map(ToString::to_string));
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let output = run_within(PATIENCE, "env", &all, input)?;
+        ensure!(output.status.success(), "kubectl {arguments:?}: {}", output.stderr);
+        Ok(output.stdout)
+    }
+
+    /// Kills a part of the control plane: `api`, `etcd`.
+    pub fn stop(&self, part: &str) -> Result<()> {
+        ensure!(self.script.command(&["stop", part]).status()?.success(), "stopping {part}");
+        Ok(())
+    }
+
+    /// Starts it again and waits for it.
+    pub fn start_again(&self, part: &str) -> Result<()> {
+        ensure!(self.script.command(&["start", part]).status()?.success(), "starting {part}");
+        Ok(())
+    }
+}
+
+/// Tests that take the API server away exclude all others.
+static IN_USE: RwLock<()> = RwLock::new(());
+
+#[derive(Debug)]
+enum Use {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+/// A Kubernetes namespace of one test.
+#[derive(Debug)]
+pub struct Cluster {
+    rig: &'static Rig,
+    pub namespace: String,
+    _use: Use,
+}
+
+impl Cluster {
+    /// Begins a test: in the rig's network from now on.
+    pub fn begin(name: &str) -> Option<Self> {
+        let rig = Rig::shared()?;
+        let guard = IN_USE.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Self::new(rig, name, Use::Shared { _guard: guard }))
+    }
+
+    /// The same with the API server for oneself.
+    pub fn alone(name: &str) -> Option<Self> {
+        let rig = Rig::shared()?;
+        let guard = IN_USE.write().unwrap_or_else(PoisonError::into_inner);
+        Some(Self::new(rig, name, Use::Alone { _guard: guard }))
+    }
+
+    fn new(rig: &'static Rig, name: &str, r#use: Use) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        rig.enter().expect("the rig has a network");
+        let namespace = format!("{name}-{}", NUMBER.fetch_add(1, Relaxed));
+        let cluster = Self { rig, namespace, _use: r#use };
+        cluster.create(
+            "/api/v1/namespaces",
+            &serde_json::json!({
+                "metadata": {"name": cluster.namespace},
+            }),
+        );
+        cluster
+    }
+
+    pub fn rig(&self) -> &'static Rig {
+        self.rig
+    }
+
+    /// How a gateway is started that sees this namespace only.
+    pub fn options(&self) -> Options {
+        let env = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        Options {
+            kubeconfig: Some(self.rig.kubeconfig()),
+            env: vec![
+                env("AMBASSADOR_NAMESPACE", &self.namespace),
+                env("AMBASSADOR_SINGLE_NAMESPACE", "true"),
+            ],
+            args: vec!["--access-log=off".into()],
+            ..Options::default()
+        }
+    }
+
+    /// Starts such a gateway and waits until it is ready.
+    pub fn gateway(&self) -> Gateway {
+        Gateway::start("", &self.options()).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Applies manifests.
+    #[track_caller]
+    pub fn apply(&self, manifests: &str) {
+        let arguments =
+            ["-n", &self.namespace, "apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.rig.kubectl(&arguments, manifests).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// Deletes what manifests name.
+    #[track_caller]
+    pub fn delete(&self, manifests: &str) {
+        let arguments = ["-n", &self.namespace, "delete", "--wait=false", "-f", "-"];
+        self.rig.kubectl(&arguments, manifests).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    #[track_caller]
+    fn ask(&self, request: &str, method: &str) -> Response {
+        let mut client = Client::connect(PROXY, PATIENCE).expect("the proxy is there");
+        client.send(request.as_bytes()).expect("it reads");
+        client.response(method).expect("it answers")
+    }
+
+    /// Creates an object; the path is its collection's.
+    #[track_caller]
+    pub fn create(&self, path: &str, object: &Value) -> Value {
+        let answer =
+            self.ask(&request("POST", path, "application/json", &object.to_string()), "POST");
+        assert_eq!(answer.status, 201, "{path}: {}", answer.text());
+        serde_json::from_slice(&answer.body).expect("JSON")
+    }
+
+    /// An object, if it is there.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let answer = self.ask(&request("GET", path, "application/json", ""), "GET");
+        match answer.status {
+            404 => None,
+            200 => Some(serde_json::from_slice(&answer.body).expect("JSON")),
+            status => panic!("{path}: {status} {}", answer.text()),
+        }
+    }
+
+    /// Merges into an object.
+    #[track_caller]
+    pub fn patch(&self, path: &str, patch: &Value) -> Value {
+        let kind = "application/merge-patch+json";
+        let answer = self.ask(&request("PATCH", path, kind, &patch.to_string()), "PATCH");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        serde_json::from_slice(&answer.body).expect("JSON")
+    }
+
+    /// The path of one of this namespace's objects of a kind of Emissary's.
+    pub fn path(&self, plural: &str, name: &str) -> String {
+        let namespace = &self.namespace;
+        format!("/apis/getambassador.io/v3alpha1/namespaces/{namespace}/{plural}/{name}")
+    }
+}
+
+/// A request to the API, for a connection that is kept.
+pub fn request(method: &str, path: &str, content_type: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\
+         Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A connection to the API as an administrator.
+pub fn api() -> Client {
+    Client::connect(PROXY, PATIENCE).expect("the proxy is there")
+}
+
+/// An address that an EndpointSlice may have, which loopback is not.
+pub fn pod_address() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    Ipv4Addr::new(10, 200, 0, NEXT.fetch_add(1, Relaxed))
+}
+
+/// Waits until a gateway answers a path with this status.
+#[track_caller]
+pub fn await_status(gateway: &Gateway, port: u16, path: &str, status: u16) {
+    let what = format!("{path} is answered with {status}");
+    wait_until(&what, PATIENCE, || {
+        gateway.get(port, path, "a").is_ok_and(|answer| answer.status == status)
+    });
+}
+
+/// Kinds whose definitions are installed from the beginning.
+const KINDS: [(&str, &str); 8] = [
+    ("AuthService", "authservices"),
+    ("Host", "hosts"),
+    ("KubernetesEndpointResolver", "kubernetesendpointresolvers"),
+    ("KubernetesServiceResolver", "kubernetesserviceresolvers"),
+    ("Listener", "listeners"),
+    ("Mapping", "mappings"),
+    ("Module", "modules"),
+    ("TLSContext", "tlscontexts"),
+];
+
+/// A definition that takes everything.
+pub fn crd(kind: &str, plural: &str) -> String {
+    let singular = kind.to_lowercase();
+    let version = |name: &str, is_stored: bool| {
+        format!(
+            "  - name: {name}
+    served: true
+    storage: {is_stored}
+    subresources: {{status: {{}}}}
+    schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}
+"
+        )
+    };
+    format!(
+        "---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{name: {plural}.getambassador.io}}
+spec:
+  group: getambassador.io
+  scope: Namespaced
+  names: {{kind: {kind}, plural: {plural}, singular: {singular}}}
+  conversion: {{strategy: None}}
+  versions:
+{}{}",
+        version("v3alpha1", true),
+        version("v2", false)
+    )
+}
