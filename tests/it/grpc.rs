@@ -25,6 +25,20 @@ fn manifests(mappings: &[(&str, &str)]) -> String {
     listeners_and_host() + &mappings.collect::<String>()
 }
 
+/// A message in gRPC's frame.
+pub(crate) fn message(bytes: &[u8]) -> Vec<u8> {
+    [&[0][..], &(bytes.len() as u32).to_be_bytes(), bytes].concat()
+}
+
+/// The official library's server, and its address.
+pub(crate) fn grpcio() -> (python::Server, SocketAddr) {
+    let address = SocketAddr::from((ringway_tests::address::fresh(), 50_051));
+    let arguments = ["serve", &address.to_string()];
+    let server = python::Server::start("grpcio_peer.py", &arguments).unwrap();
+    wait_until("grpcio serves", PATIENCE, || TcpStream::connect(address).is_ok());
+    (server, address)
+}
+
 fn start(manifests: &str, driver: &'static str) -> Gateway {
     h2::start(manifests, driver, &["--access-log=off"])
 }

@@ -51,10 +51,14 @@ class Echo(grpc.GenericRpcHandler):
         back = [(key, value) for key, value in metadata.items() if key.startswith("x-ask")]
         await context.send_initial_metadata([("x-first", "1"), *back])
         context.set_trailing_metadata([("x-last", "2"), ("x-last-bin", b"\x00\xff")])
+        await self.fail_if_asked(context)
+        return request
+
+    async def fail_if_asked(self, context):
+        metadata = dict(context.invocation_metadata())
         if "x-fail" in metadata:
             code = next(c for c in grpc.StatusCode if c.name == metadata["x-fail"])
             await context.abort(code, "no luck: ü %41\nand a line")
-        return request
 
     async def collect(self, requests, context):
         total = 0
@@ -65,6 +69,7 @@ class Echo(grpc.GenericRpcHandler):
     async def count(self, request, context):
         for n in range(int(request)):
             yield str(n).encode()
+        await self.fail_if_asked(context)
 
     async def talk(self, requests, context):
         async for request in requests:

@@ -49,6 +49,7 @@ mod drain;
 mod endpoints;
 mod golden;
 mod grpc;
+mod grpc_web;
 mod h1;
 mod h2;
 mod handover;
