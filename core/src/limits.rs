@@ -303,6 +303,9 @@ pub const MAGLEV_TABLE_SIZE: u32 = 65_537;
 
 /// Different statuses of one cluster's answers that are counted apart; others only by class.
 pub const STATUSES_MAX: usize = 24;
+/// Methods of gRPC services that a worker counts by name, as Module `grpc_stats` asks; calls of more
+/// count for their cluster alone.
+pub const GRPC_METHODS_MAX: usize = 4096;
 /// Slots of each kind alive at a time: clusters, routes, listeners.
 pub const SLOTS_MAX: usize = 1 << 20;
 /// Commands waiting for one worker.

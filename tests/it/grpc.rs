@@ -4,13 +4,13 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::Gateway;
 use ringway_tests::go::Program;
-use ringway_tests::h2::frame::{data, headers};
+use ringway_tests::h2::frame::{Frame, data, headers};
 use ringway_tests::h2::{Peer, echo};
-use ringway_tests::manifest::mapping;
+use ringway_tests::manifest::{mapping, module};
 use ringway_tests::outside::{Folder, run_within};
 use ringway_tests::{PATIENCE, pki, python, wait_until};
 
@@ -229,5 +229,148 @@ fn failures_of_the_gateway_are_trailers_only() {
         }
         assert_eq!(ask("/nowhere/x", ("content-type", "text/plain")).status, 404);
         assert_eq!(ask("/down/x", ("content-type", "application/json")).status, 503);
+    }
+}
+
+/// A call's head.
+fn call(stream: u32, path: &str, fields: &[(&str, &str)]) -> Frame {
+    let fields = [("te", "trailers"), ("content-type", "application/grpc")].iter().chain(fields);
+    headers(stream).request("POST", path).fields(fields.copied())
+}
+
+/// `grpc-timeout` is a deadline of the gateway's, too: a client whose own clock fails is told, and
+/// the server works for nobody.
+#[test]
+fn a_call_ends_with_its_deadline() {
+    let (_server, address) = grpcio();
+    let service = address.to_string();
+    for driver in DRIVERS {
+        let to = |name: &str, ms: u32| {
+            (name.to_owned(), format!("prefix: /{name}/, rewrite: /test.Echo/, timeout_ms: {ms}"))
+        };
+        let paths = [to("free", 0), to("short", 300), to("long", 60_000), to("test.Echo", 0)];
+        let mappings: Vec<(&str, &str)> =
+            paths.iter().map(|(_, spec)| (service.as_str(), spec.as_str())).collect();
+        let gateway = start(&manifests(&mappings), driver);
+        let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
+        let mut stream = 1;
+        let told = |peer: &mut Peer, stream: &mut u32| {
+            let head = call(*stream, "/test.Echo/Cancelled", &[]);
+            peer.send([head, data(*stream, message(b"")).end_stream()]).unwrap();
+            let response = peer.response(*stream).unwrap();
+            *stream += 2;
+            String::from_utf8_lossy(&response.body[5..]).parse::<u64>().unwrap()
+        };
+        let before = told(&mut peer, &mut stream);
+        // The request is whole, or the client may go on; nothing has been answered.
+        for (path, timeout, whole, code, text) in [
+            ("/free/Wait", "300m", true, "4", "upstream request timeout"),
+            ("/free/Talk", "300000u", false, "4", "upstream request timeout"),
+            ("/long/Wait", "300m", true, "4", "upstream request timeout"),
+            // Whoever is the first to say so.
+            ("/free/Wait", "0S", true, "4", ""),
+            // The Mapping's time-out is the shorter one.
+            ("/short/Wait", "60S", true, "14", "upstream request timeout"),
+        ] {
+            let head = call(stream, path, &[("grpc-timeout", timeout)]);
+            let begin = Instant::now();
+            peer.send(head).unwrap();
+            if whole {
+                peer.send(data(stream, message(b"")).end_stream()).unwrap();
+            }
+            let response = peer.response(stream).unwrap();
+            let taken = begin.elapsed();
+            let place = format!("{path} {timeout} on {driver}: {response:?} after {taken:?}");
+            assert_eq!(response.status, 200, "{place}");
+            assert_eq!(response.header("grpc-status").as_deref(), Some(code), "{place}");
+            let said = response.header("grpc-message").unwrap_or_default();
+            assert!(said.starts_with(text), "{place}");
+            assert!(response.body.is_empty() && response.trailers.is_empty(), "{place}");
+            assert!(taken >= Duration::from_millis(300) || timeout == "0S", "{place}");
+            assert!(taken < Duration::from_secs(10), "{place}");
+            stream += 2;
+        }
+        // An answer that has begun is cut.
+        peer.send(call(stream, "/free/WaitInStream", &[("grpc-timeout", "300m")])).unwrap();
+        let response = peer.response(stream).unwrap();
+        assert_eq!(response.body, message(b"go on"), "{driver}");
+        assert!(response.broken.as_ref().is_some_and(|why| why.contains("Reset")), "{response:?}");
+        stream += 2;
+        wait_until("all of them are cancelled", PATIENCE, || {
+            told(&mut peer, &mut stream) >= before + 4
+        });
+        // What is no call has no such field.
+        let head = headers(stream).request("POST", "/free/Unary").field("grpc-timeout", "0S");
+        let head = head.field("te", "trailers").field("content-type", "application/json");
+        peer.send(head.end_stream()).unwrap();
+        let response = peer.response(stream).unwrap();
+        let text = response.header("grpc-message").unwrap_or_default();
+        assert!(response.status != 504 && !text.contains("timeout"), "{driver}: {response:?}");
+    }
+}
+
+/// Module `grpc_stats`: calls by method and status, messages, and the upstream's time.
+#[test]
+fn calls_are_counted_as_the_module_says() {
+    let (_server, address) = grpcio();
+    let service = address.to_string();
+    let listed =
+        "services: [{name: test.Echo, method_names: [Unary, Count]}], upstream_stats: true";
+    for (driver, (stats, all)) in
+        DRIVERS.into_iter().zip([(listed, false), ("all_methods: true", true)])
+    {
+        let spec = |prefix: &str| format!("prefix: /{prefix}/, rewrite: \"\", timeout_ms: 0");
+        let (echo, down) = (spec("test.Echo"), spec("test.Down"));
+        let manifests = manifests(&[(&service, &echo), ("127.0.0.1:9", &down)])
+            + &module(&format!("enable_grpc_web: true, grpc_stats: {{{stats}}}"));
+        let gateway = start(&manifests, driver);
+        let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
+        let mut stream = 1;
+        let mut ask = |path: &str, fields: &[(&str, &str)], body: &[u8]| {
+            peer.send([call(stream, path, fields), data(stream, body).end_stream()]).unwrap();
+            stream += 2;
+            peer.response(stream - 2).unwrap()
+        };
+        for _ in 0..3 {
+            ask("/test.Echo/Unary", &[], &message(b"hello"));
+        }
+        ask("/test.Echo/Unary", &[("x-fail", "NOT_FOUND")], &message(b""));
+        ask("/test.Echo/Count", &[], &message(b"50"));
+        ask("/test.Echo/Collect", &[], &[message(b"a"), message(b"b")].concat());
+        ask("/test.Echo/Nobody", &[], b"");
+        ask("/test.Down/Unary", &[], &message(b""));
+        // Neither a call nor a method.
+        let json = headers(stream).request("POST", "/test.Echo/Unary");
+        peer.ask(json.field("content-type", "application/json").end_stream()).unwrap();
+        let mut browser = gateway.client(CLEARTEXT).unwrap();
+        let head = "POST /test.Echo/Unary HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\
+                    content-type: application/grpc-web\r\n\r\n";
+        browser.send(&[head.as_bytes(), &message(b"")].concat()).unwrap();
+        browser.response("POST").unwrap();
+
+        let value = |what: &str, labels: &str| {
+            gateway.metric(&format!("envoy_cluster_grpc_{what}"), labels).unwrap()
+        };
+        let unary = "envoy_grpc_bridge_service=\"test.Echo\",envoy_grpc_bridge_method=\"Unary\"";
+        let count = "envoy_grpc_bridge_method=\"Count\"";
+        wait_until("all calls are counted", PATIENCE, || value("total", "") == 9.0);
+        for (what, labels, wanted) in [
+            ("0", unary, 4.0),
+            ("5", unary, 1.0),
+            ("success", unary, 4.0),
+            ("failure", unary, 1.0),
+            ("total", unary, 5.0),
+            ("request_message_count", unary, 5.0),
+            ("response_message_count", unary, 4.0),
+            ("request_message_count", count, 1.0),
+            ("response_message_count", count, 50.0),
+            ("12", "", 1.0),
+            ("14", "", 1.0),
+        ] {
+            assert_eq!(value(what, labels), wanted, "{what} of {labels} on {driver}");
+        }
+        let named = if all { 9.0 } else { 6.0 };
+        assert_eq!(value("total", "envoy_grpc_bridge_method"), named, "{driver}");
+        assert_eq!(value("upstream_rq_time_count", unary), if all { 0.0 } else { 5.0 });
     }
 }

@@ -10,8 +10,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::limits::{SLOTS_MAX, STATUSES_MAX};
+use crate::limits::{GRPC_METHODS_MAX, SLOTS_MAX, STATUSES_MAX};
 use crate::name::{ClusterSlot, ListenerSlot, RouteSlot};
+use crate::policy::grpc;
 
 macro_rules! cells {
     ($(#[$doc:meta])* $name:ident { $($(#[$cell_doc:meta])* $cell:ident),* $(,)? }) => {
@@ -257,12 +258,12 @@ impl Default for Group {
 /// The buckets of all histograms of a slab, group by group in the order in which they were needed.
 #[derive(Debug, Default)]
 struct Buckets {
-    groups: Chunked<Group, 128, 512>,
+    groups: Chunked<Group, 128, 640>,
     used: AtomicU32,
 }
 
-// Routes, clusters and listeners.
-const _: () = assert!(128 * 512 * 512 >= 3 * SLOTS_MAX * GROUPS);
+// Routes, listeners, clusters, and calls of these.
+const _: () = assert!(128 * 640 * 640 >= (4 * SLOTS_MAX + GRPC_METHODS_MAX) * GROUPS);
 
 /// Log-linear histogram of microseconds, one writer.
 #[derive(Clone, Copy, Debug)]
@@ -359,6 +360,75 @@ impl Statuses {
     }
 }
 
+/// gRPC calls that are counted together, one writer: `envoy_cluster_grpc_*`.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// By the code of their status; at the end those whose status is none of gRPC's.
+    statuses: [AtomicU64; grpc::Status::ALL.len() + 1],
+    requests: AtomicU64,
+    responses: AtomicU64,
+    time: Times,
+}
+
+impl Calls {
+    fn ended(&self, status: Option<grpc::Status>) -> &AtomicU64 {
+        let other = self.statuses.len() - 1;
+        &self.statuses[status.map_or(other, |status| usize::from(status.code()))]
+    }
+
+    /// Counts a call that ended with this status, or with one that gRPC does not know.
+    pub fn end(&self, status: Option<grpc::Status>) {
+        add(self.ended(status), 1);
+    }
+
+    /// Counts messages from clients.
+    pub fn add_requests(&self, n: u64) {
+        add(&self.requests, n);
+    }
+
+    /// Counts messages to clients.
+    pub fn add_responses(&self, n: u64) {
+        add(&self.responses, n);
+    }
+
+    /// Calls that ended with this status, or with one that gRPC does not know.
+    pub fn count(&self, status: Option<grpc::Status>) -> u64 {
+        self.ended(status).load(Relaxed)
+    }
+
+    /// Messages from clients.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Messages to clients.
+    pub fn responses(&self) -> u64 {
+        self.responses.load(Relaxed)
+    }
+}
+
+/// Where a gRPC call counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallSlot {
+    /// With all others of a cluster that are not counted by name.
+    Cluster(ClusterSlot),
+    /// By name: a number that [`Slab::add_method`] gave.
+    Method(u16),
+}
+
+/// A method of a cluster's services that is counted by name.
+#[derive(Debug)]
+struct Method {
+    cluster: ClusterSlot,
+    path: Box<str>,
+    calls: Calls,
+}
+
+/// By number, in the order in which they were first called.
+type Methods = Chunked<OnceLock<Box<Method>>, 64, 8>;
+
+const _: () = assert!(64 * 8 * 8 == GRPC_METHODS_MAX && GRPC_METHODS_MAX <= 1 << 16);
+
 /// One worker's counters. The worker writes, anybody reads.
 #[derive(Debug)]
 pub struct Slab {
@@ -368,6 +438,8 @@ pub struct Slab {
     routes: Rows<{ RouteCell::COUNT }>,
     buckets: Buckets,
     cluster_statuses: BySlot<OnceLock<Box<Statuses>>>,
+    cluster_calls: BySlot<OnceLock<Box<Calls>>>,
+    methods: Methods,
 }
 
 impl Default for Slab {
@@ -379,6 +451,8 @@ impl Default for Slab {
             routes: Rows::default(),
             buckets: Buckets::default(),
             cluster_statuses: BySlot::default(),
+            cluster_calls: BySlot::default(),
+            methods: Methods::default(),
         }
     }
 }
@@ -449,5 +523,59 @@ impl Slab {
 
     pub fn read_cluster_statuses(&self, slot: ClusterSlot) -> Option<&Statuses> {
         self.cluster_statuses.read(slot.index())?.get().map(|statuses| &**statuses)
+    }
+
+    /// Counts a method by name from here on: for the writer, at its first call, with the number of
+    /// methods so far. Nothing where there are [`GRPC_METHODS_MAX`].
+    pub fn add_method(&self, number: usize, cluster: ClusterSlot, path: &str) -> Option<CallSlot> {
+        let slot = u16::try_from(number).ok().filter(|_| number < GRPC_METHODS_MAX)?;
+        let method = || Box::new(Method { cluster, path: path.into(), calls: Calls::default() });
+        self.methods.at(number).get_or_init(method);
+        Some(CallSlot::Method(slot))
+    }
+
+    /// The cluster and the path of a method that is counted by name.
+    pub fn method(&self, number: u16) -> Option<(ClusterSlot, &str)> {
+        let method = self.methods.read(usize::from(number))?.get()?;
+        Some((method.cluster, &method.path))
+    }
+
+    /// Methods that are counted by name: their places, clusters and paths.
+    pub fn methods(&self) -> impl Iterator<Item = (CallSlot, ClusterSlot, &str)> {
+        let numbers = 0..GRPC_METHODS_MAX as u16;
+        numbers.map_while(move |number| {
+            let (cluster, path) = self.method(number)?;
+            Some((CallSlot::Method(number), cluster, path))
+        })
+    }
+
+    /// The counters of a place, allocated if need be: for the writer.
+    pub fn calls(&self, slot: CallSlot) -> &Calls {
+        match slot {
+            CallSlot::Cluster(cluster) => {
+                self.cluster_calls.at(cluster.index()).get_or_init(Box::default)
+            }
+            CallSlot::Method(number) => {
+                let method = self.methods.at(usize::from(number)).get();
+                &method.expect("a slot is of a method that was added").calls
+            }
+        }
+    }
+
+    /// The same for readers: `None` where nothing was counted yet.
+    pub fn read_calls(&self, slot: CallSlot) -> Option<&Calls> {
+        match slot {
+            CallSlot::Cluster(cluster) => {
+                self.cluster_calls.read(cluster.index())?.get().map(|calls| &**calls)
+            }
+            CallSlot::Method(number) => {
+                self.methods.read(usize::from(number))?.get().map(|method| &method.calls)
+            }
+        }
+    }
+
+    /// From the request written to the upstream's answer complete.
+    pub fn calls_time<'s>(&'s self, calls: &'s Calls) -> Histogram<'s> {
+        Histogram { times: &calls.time, buckets: &self.buckets }
     }
 }

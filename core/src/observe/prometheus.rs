@@ -11,10 +11,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::metric::{
-    ClusterCell, HISTOGRAM_BUCKETS, Histogram, ListenerCell, RouteCell, Slab, Statuses, WorkerCell,
+    CallSlot, ClusterCell, HISTOGRAM_BUCKETS, Histogram, ListenerCell, RouteCell, Slab, Statuses,
+    WorkerCell,
 };
 use crate::link::WorkerStatus;
 use crate::name::{ClusterSlot, ListenerSlot, Ref, RouteSlot};
+use crate::policy::grpc;
 
 /// The media type of what [`write`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -131,6 +133,7 @@ pub fn write(scrape: &Scrape<'_>, out: &mut Vec<u8>) {
     tls_versions(scrape, &mut page);
     certificates(scrape, &mut page);
     clusters(scrape, &mut page);
+    calls(scrape, &mut page);
     routes(scrape, &mut page);
     workers(scrape, &mut page);
     process(scrape.process, &mut page);
@@ -502,6 +505,95 @@ fn statuses(slots: &[ClusterSlot], slabs: &[&Slab]) -> BTreeMap<u16, u64> {
 
 const CLUSTER: &str = "envoy_cluster_name";
 
+/// gRPC calls of one series: of a method at clusters of one name, or of all their others.
+#[derive(Default)]
+struct Calls {
+    /// By the code of their status.
+    statuses: [u64; grpc::Status::ALL.len()],
+    failed: u64,
+    requests: u64,
+    responses: u64,
+    times: Times,
+}
+
+/// gRPC calls as Module `grpc_stats` has them counted; nothing where there were none.
+///
+/// Envoy cuts a service's name at its dots, and its pieces end up in labels and in the names of
+/// series: here the whole of it is one label, as there for services without a package.
+fn calls(scrape: &Scrape<'_>, page: &mut Page<'_>) {
+    let mut clusters: Vec<(ClusterSlot, &str)> =
+        scrape.clusters.iter().map(|c| (c.slot, c.stats_name)).collect();
+    clusters.sort_unstable_by_key(|(slot, _)| slot.index());
+    let name = |slot: ClusterSlot| {
+        let at = clusters.binary_search_by_key(&slot.index(), |(slot, _)| slot.index());
+        at.ok().map(|at| label(CLUSTER, clusters[at].1))
+    };
+    let mut series: BTreeMap<String, Calls> = BTreeMap::new();
+    for slab in scrape.slabs {
+        let unnamed = clusters.iter().map(|(slot, _)| (CallSlot::Cluster(*slot), *slot, ""));
+        for (slot, cluster, path) in unnamed.chain(slab.methods()) {
+            let (Some(counted), Some(mut labels)) = (slab.read_calls(slot), name(cluster)) else {
+                continue;
+            };
+            if let Some((service, method)) = grpc::method(path) {
+                labels = [
+                    labels,
+                    label("envoy_grpc_bridge_service", service),
+                    label("envoy_grpc_bridge_method", method),
+                ]
+                .join(",");
+            }
+            let calls = series.entry(labels).or_default();
+            for status in grpc::Status::ALL {
+                let count = counted.count(Some(status));
+                calls.statuses[usize::from(status.code())] += count;
+                calls.failed += if status == grpc::Status::Ok { 0 } else { count };
+            }
+            calls.failed += counted.count(None);
+            calls.requests += counted.requests();
+            calls.responses += counted.responses();
+            calls.times.add(slab.calls_time(counted));
+        }
+    }
+    if series.is_empty() {
+        return;
+    }
+    for code in 0..grpc::Status::ALL.len() {
+        if series.values().all(|calls| calls.statuses[code] == 0) {
+            continue;
+        }
+        let name = format!("envoy_cluster_grpc_{code}");
+        page.family(&name, COUNTER, "Calls that ended with this status");
+        for (labels, calls) in series.iter().filter(|(_, calls)| calls.statuses[code] > 0) {
+            page.sample(&name, labels, calls.statuses[code]);
+        }
+    }
+    let ok = |calls: &Calls| calls.statuses[usize::from(grpc::Status::Ok.code())];
+    type Read<'r> = &'r dyn Fn(&Calls) -> u64;
+    let families: [(&str, &str, Read<'_>); 5] = [
+        ("envoy_cluster_grpc_success", "Calls that ended well", &ok),
+        ("envoy_cluster_grpc_failure", "Calls that failed", &|calls| calls.failed),
+        ("envoy_cluster_grpc_total", "Calls that ended", &|calls| ok(calls) + calls.failed),
+        ("envoy_cluster_grpc_request_message_count", "From clients", &|calls| calls.requests),
+        ("envoy_cluster_grpc_response_message_count", "To clients", &|calls| calls.responses),
+    ];
+    for (name, help, read) in families {
+        page.family(name, COUNTER, help);
+        for (labels, calls) in &series {
+            page.sample(name, labels, read(calls));
+        }
+    }
+    const TIME: &str = "envoy_cluster_grpc_upstream_rq_time";
+    let timed = series.into_iter().filter(|(_, calls)| calls.times.counts.iter().any(|n| *n > 0));
+    let mut timed = timed.peekable();
+    if timed.peek().is_some() {
+        page.family(TIME, HISTOGRAM, "Time of calls in milliseconds");
+    }
+    for (labels, calls) in timed {
+        page.histogram(TIME, &labels, (&ENVOY_BOUNDS, Unit::Milliseconds), calls.times);
+    }
+}
+
 /// Endpoints per cluster; each is taken for healthy while nothing checks.
 fn membership(scrape: &Scrape<'_>, page: &mut Page<'_>) {
     let mut members: Vec<(&str, [u64; 2])> =
@@ -698,19 +790,29 @@ struct Times {
     sum_us: u64,
 }
 
+impl Default for Times {
+    fn default() -> Self {
+        Self { counts: [0; HISTOGRAM_BUCKETS], sum_us: 0 }
+    }
+}
+
+impl Times {
+    fn add(&mut self, histogram: Histogram<'_>) {
+        for (sum, count) in self.counts.iter_mut().zip(histogram.counts()) {
+            *sum += count;
+        }
+        self.sum_us = self.sum_us.wrapping_add(histogram.sum_us());
+    }
+}
+
 fn times<'s, S: Copy>(
     slots: &[S],
     slabs: &[&'s Slab],
     read: impl Fn(&'s Slab, S) -> Option<Histogram<'s>>,
 ) -> Times {
-    let mut times = Times { counts: [0; HISTOGRAM_BUCKETS], sum_us: 0 };
+    let mut times = Times::default();
     for slab in slabs {
-        for histogram in slots.iter().filter_map(|slot| read(slab, *slot)) {
-            for (sum, count) in times.counts.iter_mut().zip(histogram.counts()) {
-                *sum += count;
-            }
-            times.sum_us = times.sum_us.wrapping_add(histogram.sum_us());
-        }
+        slots.iter().filter_map(|slot| read(slab, *slot)).for_each(|times_of| times.add(times_of));
     }
     times
 }

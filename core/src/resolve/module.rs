@@ -294,7 +294,6 @@ fn not_enforced(object: &Ref, config: &Config, problems: &mut Problems) {
             "error_response_overrides",
             "error response overrides",
         ),
-        (config.grpc_stats.is_some(), "grpc_stats", "gRPC statistics"),
         (config.gzip.is_some(), "gzip", "compression"),
         (config.header_case_overrides.is_some(), "header_case_overrides", "header case overrides"),
         (config.lua_scripts.is_some(), "lua_scripts", "Lua scripts"),

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The answer's way back: its head as soon as it is there, its body as it comes.
 
+use std::rc::Rc;
+
 use ringway_core::limits::{BUFFER_BYTES, GRPC_BRIDGE_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use ringway_core::policy::format::Flags;
-use ringway_core::policy::grpc::Outcome;
+use ringway_core::policy::grpc::{self, Outcome};
 use ringway_core::policy::relay::{self, ResponseHead};
 use ringway_core::table::Manner;
 use ringway_core::wire::grpc_web;
@@ -15,6 +17,7 @@ use ringway_core::wire::h2::connection::Failure;
 use ringway_core::wire::h2::message;
 use ringway_core::wire::{Framing, Head, HeadView, Known};
 
+use super::call::{self, Counter};
 use super::exchange::{Received, Request};
 use super::flow::{Shared, append};
 use super::record::Record;
@@ -22,6 +25,7 @@ use super::reply::{self, Reply};
 use crate::net::h2::H2Stream;
 use crate::net::socket::Direction;
 use crate::net::stream::{Reader, Writer};
+use crate::worker::Worker;
 
 /// How the answer's way to the client ended.
 pub(super) enum Downloaded {
@@ -207,8 +211,8 @@ impl Download<'_, '_> {
         let now = shared.worker.timers.now();
         match shared.deadline.get() {
             Some(at) if now >= at => {
-                let text = "upstream request timeout";
-                Reply::new(504, Flags::UT, "upstream_response_timeout", text)
+                let given_up = shared.is_given_up(now);
+                reply::timed_out(given_up.then_some(grpc::Status::DeadlineExceeded))
             }
             // Envoy: 504 once the request is complete, 408 before.
             _ if shared.uploaded.get() => {
@@ -234,6 +238,13 @@ impl Download<'_, '_> {
         }
         out.extend_from_slice(b"\r\n");
         client.send_interim(out).await.is_ok()
+    }
+
+    /// Counts a gRPC call by what its answer's head says of its end, and whatever comes then.
+    fn counter(&self, worker: &Rc<Worker>, view: HeadView<'_>) -> Option<Counter> {
+        let slot = self.record.call?;
+        call::count_end(worker.slab.calls(slot), view.first("grpc-status"));
+        grpc::speaks(view).then(|| Counter::responses(worker, slot))
     }
 
     /// Sends the head that opens a tunnel.
@@ -297,6 +308,7 @@ impl Download<'_, '_> {
         let mut body = Content::new(meta, upstream, framing);
         body.filled = view.block.len() >= BUFFER_BYTES && !upstream.is_message();
         body.web = web.map(|web| Box::new(grpc_web::Encoder::new(web.wanted)));
+        body.counter = self.counter(worker, view);
         // More is there than the buffer took: it goes along. Where a length says how much is to
         // come, an end or an error that this look meets is not mistaken for another.
         let more = body.filled && matches!(meta.framing, Framing::Length(_)) && body.passes();
@@ -352,6 +364,7 @@ impl Download<'_, '_> {
     ) -> Downloaded {
         let worker = shared.worker;
         let mut body = Content::new(meta, upstream, Framing::UntilClose);
+        body.counter = self.counter(worker, view);
         let mut whole = Vec::new();
         let mut encoded = body.encode(&view.block[view.head.len..], &mut whole);
         let mut chunk = worker.buffers.take();
@@ -553,6 +566,8 @@ pub(super) struct Content {
     trailers: Vec<u8>,
     /// Makes a call's answer one for browsers.
     web: Option<Box<grpc_web::Encoder>>,
+    /// Counts a call's messages and its end.
+    counter: Option<Counter>,
 }
 
 /// What became of some received bytes.
@@ -576,13 +591,23 @@ impl Content {
             framing => framing,
         };
         let (decoder, trailers) = (Decoder::new(from), Vec::new());
-        Self { decoder, from, framing, filled: false, trailers, web: None }
+        Self { decoder, from, framing, filled: false, trailers, web: None, counter: None }
     }
 
     /// Where the upstream has ended what it sends: whether that is the body's end.
     fn is_over(&mut self, upstream: &Reader) -> bool {
         upstream.take_trailers(&mut self.trailers);
-        self.decoder.finish().is_ok()
+        let over = self.decoder.finish().is_ok();
+        if over {
+            self.count_end();
+        }
+        over
+    }
+
+    fn count_end(&self) {
+        if let Some(counter) = &self.counter {
+            counter.end(&self.trailers);
+        }
     }
 
     /// Whether body bytes go to the client as they come.
@@ -605,6 +630,9 @@ impl Content {
             debug_assert_eq!(skip, 0, "only chunks have bytes between their data");
             encoded.taken += len;
         }
+        if let Some(counter) = &mut self.counter {
+            counter.push(&bytes[from..from + encoded.taken]);
+        }
         encoded.content = encoded.taken as u64;
         encoded.complete = self.decoder.is_done();
         encoded.clean = from + encoded.taken == bytes.len();
@@ -613,6 +641,9 @@ impl Content {
     }
 
     fn append(&mut self, out: &mut Vec<u8>, data: &[u8]) {
+        if let Some(counter) = &mut self.counter {
+            counter.push(data);
+        }
         match &mut self.web {
             None => append(out, self.framing, data),
             Some(web) => {
@@ -658,6 +689,7 @@ impl Content {
                 }
                 Step::End { skip } => {
                     self.trailers.extend_from_slice(self.decoder.trailers());
+                    self.count_end();
                     self.end(out);
                     encoded.taken += skip;
                     encoded.complete = true;

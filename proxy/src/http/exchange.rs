@@ -191,6 +191,11 @@ impl<'a> Request<'a> {
         self.view.head.version == Version::Http10
     }
 
+    /// Whether it is a gRPC call, by gRPC-Web included.
+    pub(super) fn is_call(&self) -> bool {
+        self.web.is_some() || grpc::speaks(self.view)
+    }
+
     /// Whoever calls by gRPC, by gRPC-Web included: the media type that answers of ours have then.
     fn grpc_type(&self) -> Option<Vec<u8>> {
         match &self.web {
@@ -630,6 +635,9 @@ async fn send_reply(
             edits.write_added(&request.facts(record, None, now), out);
         }
     });
+    if let Some(call) = record.call {
+        worker.slab.calls(call).end(Some(reply.call_status()));
+    }
     if !context.head_only && !grpc {
         record.bytes_sent += reply.body.len() as u64;
     }

@@ -31,6 +31,8 @@ pub(super) struct Shared<'s> {
     pub(super) uploaded: Cell<bool>,
     /// When the answer must be complete, in the worker's milliseconds.
     pub(super) deadline: Cell<Option<u64>>,
+    /// When the client of a gRPC call gives it up: the deadline, or later.
+    pub(super) call_deadline: Option<u64>,
     /// The answer is over: what the client still sends is thrown away.
     pub(super) discard: Cell<bool>,
     /// The client reset its connection while the upstream was waited for.
@@ -42,7 +44,8 @@ impl Shared<'_> {
     pub(super) fn complete(&self, now: Instant) {
         self.uploaded.set(true);
         let now = self.worker.timers.at(now);
-        self.deadline.set(self.timeouts.request.map(|t| now + t.as_millis() as u64));
+        let ours = self.timeouts.request.map(|t| now + t.as_millis() as u64);
+        self.deadline.set(ours.into_iter().chain(self.call_deadline).min());
         self.await_upstream(now);
     }
 
@@ -99,6 +102,19 @@ impl Shared<'_> {
             (None, None) => return self.upstream.disarm(),
         };
         self.worker.timers.arm(self.upstream, now, patience, Direction::Both);
+    }
+
+    /// While the client is waited for, the upstream is not expected to say anything; a call's
+    /// deadline holds.
+    pub(super) fn rest_upstream(&self, now: u64) {
+        let Some(at) = self.deadline.get() else { return self.upstream.disarm() };
+        let left = Duration::from_millis(at.saturating_sub(now));
+        self.worker.timers.arm(self.upstream, now, left, Direction::Both);
+    }
+
+    /// Whether a call's own deadline is what has passed.
+    pub(super) fn is_given_up(&self, now: u64) -> bool {
+        self.call_deadline.is_some_and(|at| now >= at && self.deadline.get() == Some(at))
     }
 
     /// The client must take what we send, or send what we wait for.

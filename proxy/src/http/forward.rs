@@ -21,6 +21,7 @@ use ringway_core::wire::Framing;
 use ringway_core::wire::grpc_web::Form;
 use ringway_core::wire::h1::body::Decoder;
 
+use super::call::{self, Counter};
 use super::download::{Download, Downloaded};
 use super::exchange::{Answer, Outcome, Received, Request};
 use super::flow::Shared;
@@ -49,6 +50,7 @@ pub(crate) async fn forward<'a>(
     let worker = request.cx.worker;
     let cluster = &*action.cluster;
     record.cluster = Some(cluster.slot);
+    record.call = call::slot(request, cluster.slot);
     let edits = Some(&route.response_headers);
     if cluster.spec.transport == Transport::Tls(None) {
         record.transport_failure = "this transport is not served yet";
@@ -85,6 +87,7 @@ pub(crate) async fn forward<'a>(
         seen: 0,
         trailers: Vec::new(),
         text: request.web.as_ref().and_then(|web| (web.form == Form::Text).then(Text::default)),
+        counter: record.call.map(|call| Counter::requests(worker, call)),
         tee: shadow::tee(request, route, action, record),
     };
     let head_len = request.view.head.len;
@@ -202,6 +205,9 @@ pub(crate) async fn forward<'a>(
     if let (Answer::Sent(_), Some(now)) = (&answer, record.ended) {
         record.count_upstream_status(worker, cluster.slot);
         record.count_upstream_end(worker, cluster.slot, now);
+        if request.settings.grpc_stats.as_ref().is_some_and(|stats| stats.upstream) {
+            record.count_call_time(worker, now);
+        }
         return answer;
     }
     // Ours has yet to be sent.
@@ -339,6 +345,7 @@ impl Attempt<'_, '_> {
         first: bool,
     ) -> (Ended, Vec<u8>) {
         let worker = self.request.cx.worker;
+        let call_deadline = call::deadline(self.request, self.record);
         let shared = Shared {
             worker,
             client: &self.client.timer.clone(),
@@ -346,7 +353,8 @@ impl Attempt<'_, '_> {
             upstream: &upstream.stream.timer.clone(),
             timeouts: self.timeouts,
             uploaded: Cell::new(false),
-            deadline: Cell::new(None),
+            deadline: Cell::new(call_deadline),
+            call_deadline,
             discard: Cell::new(false),
             gone: Cell::new(false),
         };

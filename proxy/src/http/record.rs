@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use ringway_core::name::{ClusterSlot, RouteSlot};
-use ringway_core::observe::metric::{ClusterCell, ListenerCell, RouteCell};
+use ringway_core::observe::metric::{CallSlot, ClusterCell, ListenerCell, RouteCell};
 use ringway_core::policy::format::Flags;
 
 use crate::worker::tally::Count;
@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) cluster: Option<ClusterSlot>,
     pub(crate) route: Option<RouteSlot>,
+    /// Where it counts as a gRPC call.
+    pub(crate) call: Option<CallSlot>,
     pub(crate) transport_failure: &'static str,
 }
 
@@ -54,6 +56,7 @@ impl Record {
             upstream_local: None,
             cluster: None,
             route: None,
+            call: None,
             transport_failure: "",
         }
     }
@@ -103,6 +106,14 @@ impl Record {
         if let Some(sent) = self.sent {
             let us = now.saturating_duration_since(sent).as_micros() as u64;
             slab.cluster_time(cluster).record(us);
+        }
+    }
+
+    /// Counts what a gRPC call took of the upstream's time.
+    pub(crate) fn count_call_time(&self, worker: &Worker, now: Instant) {
+        if let (Some(call), Some(sent)) = (self.call, self.sent) {
+            let us = now.saturating_duration_since(sent).as_micros() as u64;
+            worker.slab.calls_time(worker.slab.calls(call)).record(us);
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
     /// Envoy: `x-envoy-overloaded`.
     pub(crate) overloaded: bool,
+    /// What a gRPC call is told, where that is not what its HTTP status says.
+    pub(crate) call: Option<grpc::Status>,
 }
 
 impl Reply {
@@ -37,6 +39,11 @@ impl Reply {
 
     pub(crate) fn redirect(status: u16, location: Vec<u8>, details: &'static str) -> Self {
         Self { status, location, details, ..Self::default() }
+    }
+
+    /// What a gRPC call is told.
+    pub(crate) fn call_status(&self) -> grpc::Status {
+        self.call.unwrap_or_else(|| grpc::Status::of_http(self.status))
     }
 
     pub(crate) fn closing(mut self) -> Self {
@@ -82,9 +89,8 @@ pub(crate) fn write(
         ours(b"x-envoy-overloaded", b"true");
     }
     if let Some(grpc_type) = grpc_type {
-        let status = grpc::Status::of_http(reply.status);
         ours(b"content-type", grpc_type);
-        ours(b"grpc-status", status.code().to_string().as_bytes());
+        ours(b"grpc-status", reply.call_status().code().to_string().as_bytes());
         if !reply.body.is_empty() {
             let mut message = Vec::new();
             grpc::encode_message(&reply.body, &mut message);
@@ -118,6 +124,12 @@ pub(super) fn bad_answer(details: &'static str) -> Reply {
     let text =
         "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
     Reply::new(502, Flags::UPE, details, text)
+}
+
+/// The upstream took longer than the route lets it, or than the client of a call waits.
+pub(super) fn timed_out(call: Option<grpc::Status>) -> Reply {
+    let text = "upstream request timeout";
+    Reply { call, ..Reply::new(504, Flags::UT, "upstream_response_timeout", text) }
 }
 
 pub(super) fn body_refused(error: BodyError) -> Reply {

@@ -10,6 +10,7 @@ use ringway_core::wire::h1::body::{Decoder, Step};
 use ringway_core::wire::h1::encode;
 use ringway_core::wire::h1::parse::ParseError;
 
+use super::call::Counter;
 use super::flow::{Shared, append};
 use super::shadow::Tee;
 use crate::net::buffer::Buffers;
@@ -33,6 +34,8 @@ pub(super) struct Body {
     pub(super) trailers: Vec<u8>,
     /// Of gRPC-Web: what it stands for goes upstream.
     pub(super) text: Option<Text>,
+    /// Counts a gRPC call's messages.
+    pub(super) counter: Option<Counter>,
     /// Who gets a copy.
     pub(super) tee: Option<Tee>,
 }
@@ -88,6 +91,9 @@ impl Body {
                         continue;
                     }
                     append(out, self.framing, data);
+                    if let Some(counter) = &mut self.counter {
+                        counter.push(data);
+                    }
                     if let Some(tee) = &self.tee {
                         tee.offer(data);
                     }
@@ -208,8 +214,7 @@ pub(super) async fn upload(
             break Uploaded::Endless;
         }
         if !shared.discard.get() {
-            // While the client is waited for, the upstream is not expected to say anything.
-            shared.upstream.disarm();
+            shared.rest_upstream(worker.timers.now());
             shared.arm_client(worker.timers.now(), progress, Direction::Read);
         }
         chunk.clear();

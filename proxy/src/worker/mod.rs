@@ -4,6 +4,7 @@
 
 mod accept;
 mod inbox;
+mod methods;
 pub(crate) mod state;
 pub(crate) mod tally;
 pub(crate) mod turns;
@@ -38,6 +39,7 @@ use crate::observe::clock::Clock;
 use crate::observe::log::{LogQueue, LogWriter};
 use crate::rt;
 use crate::terminate::Handshakes;
+use methods::Methods;
 use state::ClusterState;
 use tally::Tally;
 use turns::Turns;
@@ -239,6 +241,8 @@ pub(crate) struct Worker {
     pub(crate) scratches: Scratches,
     pub(crate) recalls: Recalls,
     pub(crate) tally: Tally,
+    /// Of gRPC services, counted by name.
+    pub(crate) methods: Methods,
     /// Bursts between two requests, without a buffer.
     pub(crate) bursts_waiting: Cell<usize>,
     pub(crate) handshakes: Handshakes,
@@ -294,6 +298,7 @@ impl Worker {
             scratches: Scratches::default(),
             recalls: Recalls::default(),
             tally: Tally::default(),
+            methods: Methods::default(),
             bursts_waiting: Cell::new(0),
             handshakes: Handshakes::default(),
             turns: Turns::new(start.bell.clone()),

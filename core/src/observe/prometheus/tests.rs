@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::limits::GRPC_METHODS_MAX;
 use crate::name::{Generation, Kind};
 
 /// A page read back by the rules of the text format.
@@ -58,6 +59,10 @@ impl Parsed {
     fn check_histograms(&self) {
         for (series, count) in &self.samples {
             let Some((name, labels)) = series.split_once("_count{") else { continue };
+            // A counter's name may end so, too.
+            if self.kinds.get(name).is_none_or(|kind| kind != "histogram") {
+                continue;
+            }
             let labels = labels.strip_suffix('}').unwrap();
             let prefix = format!("{name}_bucket{{{labels},le=\"");
             let mut buckets: Vec<(f64, f64)> = self
@@ -273,6 +278,62 @@ fn clusters_that_share_a_name_are_one_series() {
         1.0,
     );
     assert!(!page.samples.keys().any(|s| s.contains("_rq_total") && s.contains("\"idle\"")));
+}
+
+#[test]
+fn calls_are_told_by_method_and_status() {
+    use crate::policy::grpc::Status;
+    let [shop, other, gone] = [3, 4, 5].map(ClusterSlot);
+    let path = "/shop.v1.Cart/Add";
+    let (a, b) = (Slab::default(), Slab::default());
+    for (slab, number, cluster) in [(&a, 0, shop), (&b, 0, gone), (&b, 1, other)] {
+        let slot = slab.add_method(number, cluster, path).unwrap();
+        assert_eq!(slot, CallSlot::Method(number as u16));
+        assert_eq!(slab.method(number as u16), Some((cluster, path)));
+        let calls = slab.calls(slot);
+        for status in [Some(Status::Ok), Some(Status::NotFound), None] {
+            calls.end(status);
+        }
+        calls.add_requests(3);
+        calls.add_responses(4);
+        slab.calls_time(calls).record(30_000);
+    }
+    assert_eq!(a.add_method(GRPC_METHODS_MAX, shop, "/one.Too/Many"), None);
+    a.calls(CallSlot::Cluster(shop)).end(Some(Status::Unavailable));
+    let cluster = |slot, stats_name| ClusterName { slot, stats_name, endpoints: 1, changes: 0 };
+    let scrape = Scrape {
+        slabs: &[&a, &b],
+        // The two share a name; one is no longer there.
+        clusters: &[cluster(shop, "shop"), cluster(other, "shop")],
+        ..EMPTY
+    };
+    let told = page(&scrape);
+    let of = |what: &str| {
+        format!(
+            "envoy_cluster_grpc_{what}{{envoy_cluster_name=\"shop\",\
+             envoy_grpc_bridge_service=\"shop.v1.Cart\",envoy_grpc_bridge_method=\"Add\"}}"
+        )
+    };
+    for (what, value) in [
+        ("0", 2.0),
+        ("5", 2.0),
+        ("success", 2.0),
+        ("failure", 4.0),
+        ("total", 6.0),
+        ("request_message_count", 6.0),
+        ("response_message_count", 8.0),
+        ("upstream_rq_time_count", 2.0),
+        ("upstream_rq_time_sum", 60.0),
+    ] {
+        told.check(&of(what), value);
+    }
+    let unnamed = |what: &str| format!("envoy_cluster_grpc_{what}{{envoy_cluster_name=\"shop\"}}");
+    told.check(&unnamed("14"), 1.0);
+    told.check(&unnamed("success"), 0.0);
+    told.check(&unnamed("failure"), 1.0);
+    // No word of statuses that nobody had.
+    assert_eq!(told.count_of("envoy_cluster_grpc_1"), 1);
+    assert_eq!(page(&EMPTY).count_of("envoy_cluster_grpc"), 0);
 }
 
 #[test]

@@ -54,7 +54,8 @@ fn grpc() {
     assert_eq!(ir.settings.grpc_stats, None);
     assert_eq!(problems.len(), 0, "{problems:?}");
     let stats = |fields: &str| {
-        let (ir, _) = with(&format!("grpc_stats: {{{fields}}}"), "");
+        let (ir, problems) = with(&format!("grpc_stats: {{{fields}}}"), "");
+        assert_eq!(problems.len(), 0, "{problems:?}");
         ir.settings.grpc_stats.clone().unwrap()
     };
     let services =
