@@ -35,7 +35,8 @@ pub(crate) async fn serve(client: &mut Client, route: &TcpRoute) {
         Transport::Tls(None) => Err(NoUpstream::Tls("no usable TLSContext")),
         // Boxed: a tunnel at rest is small, whatever connecting took.
         _ => {
-            Box::pin(upstream::acquire(worker, cluster, &state, &mut preference, Wanted::New)).await
+            Box::pin(upstream::acquire(worker, cluster, &state, &mut preference, Wanted::Tunnel))
+                .await
         }
     };
     match upstream {

@@ -27,6 +27,8 @@ record! {
         pub port: u16,
         pub target_port: Option<IntOrString> as "targetPort",
         pub protocol: Option<String>,
+        /// What is spoken on it (KEP-3726): `kubernetes.io/h2c` and others.
+        pub app_protocol: Option<String> as "appProtocol",
     }
     open yes
 }

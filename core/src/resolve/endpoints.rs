@@ -19,6 +19,9 @@ use super::mapping::{Lookup, Upstream};
 /// The label by which a slice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// What a Service's port says of itself where it speaks HTTP/2 over cleartext.
+const H2C: &str = "kubernetes.io/h2c";
+
 /// Services of a snapshot with their endpoints, by namespace and name.
 #[derive(Debug, Default)]
 pub(crate) struct Services<'s> {
@@ -89,6 +92,14 @@ impl<'s> Services<'s> {
     pub(crate) fn inputs(&self, upstream: &Upstream) -> &[&'s Arc<Object>] {
         let entry = service_of(&upstream.host, &upstream.namespace).and_then(|at| self.entry(at));
         entry.map_or(&[], |entry| &entry.inputs)
+    }
+
+    /// Whether an upstream is the port of a Service that says that it speaks HTTP/2 by prior
+    /// knowledge.
+    pub(crate) fn is_h2c(&self, upstream: &Upstream) -> bool {
+        let known = service_of(&upstream.host, &upstream.namespace).and_then(|at| self.entry(at));
+        let port = known.and_then(|entry| port_of(entry.service, upstream));
+        port.and_then(|port| port.app_protocol.as_deref()) == Some(H2C)
     }
 
     fn entry_mut(&mut self, (namespace, name): (&str, &str)) -> Option<&mut Entry<'s>> {

@@ -146,6 +146,8 @@ pub(crate) struct Upstream {
     pub(crate) namespace: Arc<str>,
     pub(crate) lookup: Lookup,
     pub(crate) protocol: UpstreamProtocol,
+    /// `grpc` was written; else the port of a known Service may say what it speaks.
+    pub(crate) protocol_written: bool,
     pub(crate) tls: Option<Origination>,
     pub(crate) balancer: Balancer,
     pub(crate) connect_timeout: Option<Duration>,
@@ -681,6 +683,7 @@ impl Context<'_> {
             }),
             lookup,
             protocol,
+            protocol_written: mapping.grpc.is_some(),
             tls: origination,
             balancer,
             connect_timeout,
@@ -766,6 +769,8 @@ impl Context<'_> {
         }
         if upstream.protocol == UpstreamProtocol::Http2 {
             more.push("grpc".to_owned());
+        } else if upstream.protocol_written {
+            more.push("http1".to_owned());
         }
         if (upstream.ipv4, upstream.ipv6) != (true, false) {
             let family = |on: bool, name| if on { name } else { "" };

@@ -282,7 +282,10 @@ fn clusters(
             continue;
         }
         let (source, missing) = services.source(&upstream);
-        let cluster = cluster(&name, &upstream, source, client.as_ref());
+        let mut cluster = cluster(&name, &upstream, source, client.as_ref());
+        if !upstream.protocol_written && client.is_none() && services.is_h2c(&upstream) {
+            cluster.protocol = ir::UpstreamProtocol::Http2;
+        }
         if memo.clusters.get(&name).is_none_or(|known| **known != cluster) {
             memo.clusters.insert(Arc::clone(&name), Arc::new(cluster));
         }

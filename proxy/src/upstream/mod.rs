@@ -45,6 +45,8 @@ pub(crate) enum Wanted {
     Open,
     /// A new one.
     New,
+    /// A new one, for bytes of whatever protocol.
+    Tunnel,
 }
 
 /// A connection to one of the cluster's endpoints. Nothing has been written on it for this
@@ -65,7 +67,7 @@ pub(crate) async fn acquire(
             return Err(NoUpstream::NoEndpoint);
         };
         let address = endpoint.address;
-        if cluster.spec.protocol == UpstreamProtocol::Http2 {
+        if cluster.spec.protocol == UpstreamProtocol::Http2 && wanted != Wanted::Tunnel {
             match share(worker, cluster, endpoint, state.limits()).await {
                 Ok(upstream) => return Ok(upstream),
                 Err(error) => failure = error,
@@ -76,7 +78,7 @@ pub(crate) async fn acquire(
             }
             continue;
         }
-        if wanted != Wanted::New {
+        if matches!(wanted, Wanted::Any | Wanted::Open) {
             let transport = &cluster.spec.transport;
             let look = wanted == Wanted::Open;
             endpoint = match endpoint.take(worker.timers.now(), state.limits(), transport, look) {

@@ -231,3 +231,41 @@ fn an_endpoint_in_two_slices_counts_once_and_thousands_fit() {
     assert_eq!(near, [""; 0]);
     assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
 }
+
+#[test]
+fn a_port_may_say_that_it_speaks_http_2() {
+    use crate::ir::UpstreamProtocol::{self, Http1, Http2};
+    let service = |app: &str| {
+        format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: app}}
+spec: {{ports: [{{port: 80, appProtocol: {app}}}, {{port: 81}}]}}
+---
+"
+        )
+    };
+    let protocol = |app: &str, fields: &str| -> UpstreamProtocol {
+        let fields = format!("hostname: '*', prefix: /, {fields}");
+        let yaml = [LISTENER, &service(app), &mapping("m", &fields)].concat();
+        let (ir, _) = resolve(&snapshot_of(settings(), &yaml), &mut Memo::default());
+        // Probes have clusters, too.
+        let own = |host: &str| host.starts_with("app") || host.starts_with("other");
+        ir.clusters.values().find(|cluster| own(&cluster.host)).unwrap().protocol
+    };
+    let h2c = "kubernetes.io/h2c";
+    for (app, fields, wanted) in [
+        (h2c, "service: app", Http2),
+        (h2c, "service: 'app:80'", Http2),
+        (h2c, "service: app.default", Http2),
+        (h2c, "service: 'app:81'", Http1),
+        (h2c, "service: app, grpc: false", Http1),
+        // By prior knowledge means over cleartext.
+        (h2c, "service: 'https://app:80'", Http1),
+        (h2c, "service: other", Http1),
+        ("kubernetes.io/ws", "service: app", Http1),
+        ("http", "service: app, grpc: true", Http2),
+    ] {
+        assert_eq!(protocol(app, fields), wanted, "{app}, {fields}");
+    }
+}
