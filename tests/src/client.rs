@@ -91,6 +91,11 @@ impl Client {
         self.reader.stream.socket()
     }
 
+    /// The connection, of which nothing must have been read beyond what was asked for.
+    pub fn into_stream(self) -> Stream {
+        self.reader.stream
+    }
+
     pub fn reader(&mut self) -> &mut Reader {
         &mut self.reader
     }

@@ -44,6 +44,8 @@ impl Upstream {
                     return;
                 }
                 counted.fetch_add(1, Relaxed);
+                // What is written in two pieces is not held back for the first one's acknowledgement.
+                let _ = stream.set_nodelay(true);
                 let serve = serve.clone();
                 thread::spawn(move || serve(stream));
             }
@@ -306,8 +308,10 @@ impl Answer {
             lines.map(|(_, line)| line.split_once('=').unwrap_or((line, "")))
         };
         let own = |pair: (&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
-        let mut fields = vec![own(("content-type", "application/json"))];
-        fields.extend(steered("x-backend-header").map(own));
+        let mut fields: Fields = steered("x-backend-header").map(own).collect();
+        if joined(&fields, "content-type").is_none() {
+            fields.insert(0, own(("content-type", "application/json")));
+        }
         let trailers: Fields = steered("x-backend-trailer").map(own).collect();
         let number = |name: &str| request.header(name).and_then(|text| text.parse().ok());
         let status = number("x-backend-status").unwrap_or(200);
