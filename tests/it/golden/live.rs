@@ -217,9 +217,9 @@ fn run(way: Way) {
     if std::env::var_os("GOLDEN").is_none() {
         let least = match (way.client, way.upstream) {
             (false, false) => (500, 0),
-            (true, false) => (440, 500),
-            (false, true) => (420, 0),
-            (true, true) => (360, 500),
+            (true, false) => (430, 430),
+            (false, true) => (410, 0),
+            (true, true) => (340, 340),
         };
         assert!(cases.len() >= least.0 && over_h2 >= least.1, "{least:?} are the least");
     }
