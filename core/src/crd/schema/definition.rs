@@ -283,7 +283,8 @@ impl Definition {
         let record = Record::default()
             .with("apiVersion", "Group and version: see the API conventions.", Form::TEXT)
             .with("kind", "The kind of the object.", Form::TEXT)
-            .with("metadata", "Standard metadata of objects.", Form::Object)
+            // Everybody's: an API server takes no word about it.
+            .with("metadata", "", Form::Object)
             .with("spec", self.description, self.spec())
             .with("status", "What became of it; the gateway writes it.", status::of(self.kind));
         Form::Record(record)

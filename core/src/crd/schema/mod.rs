@@ -177,7 +177,9 @@ impl Schema {
 
     fn to_json(&self) -> Value {
         let mut out = self.form.to_json();
-        out.insert("description".into(), self.description.clone().into());
+        if !self.description.is_empty() {
+            out.insert("description".into(), self.description.clone().into());
+        }
         out.into()
     }
 }
