@@ -174,7 +174,12 @@ case ${1:-} in
   up) need ip nsenter setsid openssl curl python3 && up ;;
   run) need ip nsenter setsid openssl curl python3 && up && echo up && { cat >/dev/null; down; } ;;
   start) "start_${2:?names a part}" && if [ "$2" = api ]; then await api get /readyz; fi ;;
-  stop) kill -9 "$(cat "$STATE/${2:?names a part}.pid")" ;;
+  stop)
+    pid=$(cat "$STATE/${2:?names a part}.pid")
+    kill -9 "$pid"
+    # Its port is free once it is gone.
+    while readlink "/proc/$pid/exe" >/dev/null; do sleep 0.02; done
+    ;;
   down) down ;;
   exec) shift && PATH=$BIN:$PATH in_ns "$@" ;;
   env) echo "export KUBECONFIG='$KUBECONFIG' BIN='$BIN' NS='$NS' DIR='${STATE%/*}'" ;;
