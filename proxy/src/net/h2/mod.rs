@@ -59,8 +59,10 @@ pub(crate) struct H2Connection {
     timers: Rc<Timers>,
     /// Requests that came and nobody has taken yet.
     requests: RefCell<VecDeque<Incoming>>,
-    /// Streams that wait for room: whose turn it is comes first.
+    /// Streams that wait for room in the peer's window: whose turn it is comes first.
     waiting: RefCell<VecDeque<Rc<H2Stream>>>,
+    /// Streams that wait with a head, which needs no window: until less waits to be sent.
+    with_heads: RefCell<Vec<Rc<H2Stream>>>,
     /// Who carries the connection, while it has nothing to do.
     carrier: Cell<Option<Waker>>,
     /// Something is to be sent, or the connection is over.
@@ -107,6 +109,7 @@ impl H2Connection {
             timers: worker.timers.clone(),
             requests: RefCell::default(),
             waiting: RefCell::default(),
+            with_heads: RefCell::default(),
             carrier: Cell::default(),
             moved: Cell::default(),
             heard: Cell::new(now),
@@ -156,6 +159,7 @@ impl H2Connection {
     pub(crate) fn abort(self: &Rc<Self>, code: Code) {
         self.codec.borrow_mut().abort(code);
         self.deliver(&[]);
+        self.with_heads.take().iter().for_each(|stream| stream.wake());
         self.wake();
     }
 
@@ -194,8 +198,12 @@ impl H2Connection {
         result
     }
 
-    /// Tells who is first among those that wait for room that there is some.
+    /// Tells those that wait with a head, and who is first among those that wait for room, that there
+    /// is some.
     fn offer_room(&self) {
+        if self.codec.borrow().out.len() < OUT_BYTES_MAX {
+            self.with_heads.take().iter().for_each(|stream| stream.wake());
+        }
         if let Some(first) = self.waiting.borrow().front()
             && self.codec.borrow().has_room()
         {
@@ -308,13 +316,14 @@ impl H2Connection {
             self.moved.set(true);
             let metered = self.meter.borrow_mut().sent(&out, worker.timers.recent());
             self.calm(metered);
+            // What comes meanwhile leaves with the next send.
+            self.offer_room();
             let (sent, out) = writer.send(out).await;
             worker.buffers.put(out);
             if sent.is_err() {
                 self.abort(Code::NO_ERROR);
                 return;
             }
-            self.offer_room();
         }
         let _ = writer.finish().await;
     }

@@ -373,7 +373,11 @@ impl H2Stream {
         if self.connection.codec.borrow().out.len() < OUT_BYTES_MAX {
             return Poll::Ready(Ok(()));
         }
-        self.wait_for_room(cx);
+        let mut with_heads = self.connection.with_heads.borrow_mut();
+        if !with_heads.iter().any(|other| Rc::ptr_eq(other, self)) {
+            with_heads.push(self.clone());
+        }
+        self.timer.wait(cx.waker());
         Poll::Pending
     }
 
