@@ -29,8 +29,10 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
 /// Half of a held download.
 const HALF: usize = 1000;
 
-/// Answers `ok` to every request without a body; a request for `/hold` gets half of its answer at
-/// once and the rest after [`Backend::release`].
+/// Answers `ok` to every request without a body, or as many bytes as it asks for in
+/// `x-backend-length`; a request for `/hold` gets half of its answer at once and the rest after
+/// [`Backend::release`]; one with `x-backend-never` or a body of chunks gets nothing, nor what comes
+/// behind it.
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddr,
@@ -92,13 +94,19 @@ struct Served {
     stream: TcpStream,
     buffer: Vec<u8>,
     held: bool,
+    silent: bool,
+    unsent: Vec<u8>,
 }
 
 fn serve(listener: &TcpListener, stop: &AtomicBool, release: &AtomicBool, held: &AtomicU64) {
     let mut connections: Vec<Served> = Vec::new();
     while !stop.load(Relaxed) {
         let mut sockets = vec![interest(listener)];
-        sockets.extend(connections.iter().map(|c| interest(&c.stream)));
+        sockets.extend(connections.iter().map(|c| {
+            let more = if c.unsent.is_empty() { 0 } else { libc::POLLOUT };
+            let socket = interest(&c.stream);
+            libc::pollfd { events: socket.events | more, ..socket }
+        }));
         poll(&mut sockets);
         if release.load(Relaxed) {
             for connection in connections.iter_mut().filter(|c| c.held) {
@@ -114,7 +122,8 @@ fn serve(listener: &TcpListener, stop: &AtomicBool, release: &AtomicBool, held: 
         while let Ok((stream, _)) = listener.accept() {
             let _ = stream.set_nodelay(true);
             if stream.set_nonblocking(true).is_ok() {
-                connections.push(Served { stream, buffer: Vec::new(), held: false });
+                let (buffer, unsent) = (Vec::new(), Vec::new());
+                connections.push(Served { stream, buffer, held: false, silent: false, unsent });
             }
         }
     }
@@ -123,10 +132,25 @@ fn serve(listener: &TcpListener, stop: &AtomicBool, release: &AtomicBool, held: 
 /// Answers all whole requests that have come; an error ends the connection.
 fn answer(connection: &mut Served, held: &AtomicU64) -> std::io::Result<()> {
     fill(&mut connection.stream, &mut connection.buffer)?;
+    if connection.silent {
+        connection.buffer.clear();
+    }
     while let Some(end) = head_end(&connection.buffer) {
-        let hold = connection.buffer.starts_with(b"GET /hold");
+        let head = String::from_utf8_lossy(&connection.buffer[..end]);
+        let hold = head.starts_with("GET /hold");
+        let never =
+            head.contains("\r\nx-backend-never:") || head.contains("\r\ntransfer-encoding:");
+        let length = head.split("\r\nx-backend-length: ").nth(1);
+        let length = length.and_then(|rest| rest.split('\r').next()?.parse::<usize>().ok());
         connection.buffer.drain(..end);
-        if hold {
+        if never {
+            connection.silent = true;
+            connection.buffer.clear();
+        } else if let Some(length) = length {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            connection.unsent.extend_from_slice(head.as_bytes());
+            connection.unsent.resize(connection.unsent.len() + length, b'x');
+        } else if hold {
             let length = 2 * HALF;
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
             connection.stream.write_all(head.as_bytes())?;
@@ -135,6 +159,13 @@ fn answer(connection: &mut Served, held: &AtomicU64) -> std::io::Result<()> {
             held.fetch_add(1, Relaxed);
         } else {
             connection.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+    }
+    while !connection.unsent.is_empty() {
+        match connection.stream.write(&connection.unsent) {
+            Ok(n) => drop(connection.unsent.drain(..n)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
         }
     }
     Ok(())
