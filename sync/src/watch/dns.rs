@@ -6,9 +6,7 @@
 //! stay in use, and is tried again after a growing, jittered time. `localhost`, the hosts file and
 //! search domains work as in the system's resolver.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +21,7 @@ use hickory_resolver::system_conf::parse_resolv_conf;
 use ringway_core::limits;
 use tokio::sync::{Semaphore, watch};
 
+use super::backoff::Backoff;
 use crate::log;
 use crate::publish::Lookup;
 
@@ -92,14 +91,14 @@ async fn follow(
     permits: Arc<Semaphore>,
     report: impl Fn(&Lookup, Option<Arc<[IpAddr]>>) -> bool + Send + Sync,
 ) {
-    let mut backoff = limits::DNS_TTL_MIN;
+    let mut backoff = Backoff::new(limits::DNS_TTL_MIN, limits::DNS_BACKOFF_MAX);
     loop {
         let permit = permits.acquire().await;
         let outcome = resolve(&resolver, &lookup).await;
         drop(permit);
         let (addresses, pause) = match outcome {
             Ok((addresses, ttl)) => {
-                backoff = limits::DNS_TTL_MIN;
+                backoff.reset();
                 let pause = if lookup.respect_ttl {
                     ttl.max(limits::DNS_TTL_MIN)
                 } else {
@@ -109,9 +108,7 @@ async fn follow(
             }
             Err(error) => {
                 log::warn(format!("upstream name {} does not resolve: {error}", lookup.name));
-                let pause = backoff;
-                backoff = (backoff * 2).min(limits::DNS_BACKOFF_MAX);
-                (None, jittered(pause))
+                (None, backoff.next())
             }
         };
         while !report(&lookup, addresses.clone()) {
@@ -119,12 +116,6 @@ async fn follow(
         }
         tokio::time::sleep(pause).await;
     }
-}
-
-/// Between half of a time and all of it, so that failures do not march in step.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(pause);
-    pause / 2 + (pause / 2).mul_f64(random as f64 / u64::MAX as f64)
 }
 
 /// One look: addresses in the order of the answer, and how long they hold. With both families

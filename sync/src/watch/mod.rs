@@ -17,6 +17,7 @@ use crate::gateway::{Options, State};
 use crate::log;
 use crate::store::{self, Store};
 
+mod backoff;
 pub mod dns;
 pub mod file;
 pub mod kube;

@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
-use std::time::Duration;
 
 use futures_util::io::{AsyncBufRead, AsyncBufReadExt as _};
 use http::{Method, Request, header};
@@ -258,46 +257,9 @@ pub(super) fn failure(object: &RawValue) -> Failure {
     }
 }
 
-/// How long to wait before the next attempt: doubling, and nobody at the same time as others.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    pub(super) fn reset(&mut self) {
-        self.failures = 0;
-    }
-
-    pub(super) fn next(&mut self) -> Duration {
-        let most = limits::KUBE_BACKOFF_MIN.saturating_mul(1 << self.failures.min(16));
-        self.failures += 1;
-        jitter(most.min(limits::KUBE_BACKOFF_MAX))
-    }
-}
-
-/// Between a half and the whole of a time.
-pub(super) fn jitter(most: Duration) -> Duration {
-    use std::hash::{BuildHasher as _, RandomState};
-    let random = RandomState::new().hash_one(0) >> 32;
-    most / 2 + (most / 2).mul_f64(random as f64 / f64::from(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_bound_and_are_never_the_same() {
-        let mut backoff = Backoff::default();
-        let pauses: Vec<Duration> = (0..40).map(|_| backoff.next()).collect();
-        assert!(pauses[0] <= limits::KUBE_BACKOFF_MIN);
-        assert!(pauses[39] <= limits::KUBE_BACKOFF_MAX);
-        assert!(pauses[39] >= limits::KUBE_BACKOFF_MAX / 2);
-        assert_ne!(pauses[38], pauses[39]);
-        backoff.reset();
-        assert!(backoff.next() <= limits::KUBE_BACKOFF_MIN);
-    }
 
     #[test]
     fn failures_by_their_status() {

@@ -17,9 +17,10 @@ use std::time::Instant;
 use ringway_core::limits;
 use serde_json::value::RawValue;
 
-use super::api::{Api, Backoff, Event, Failure, Head, Page, failure, jitter};
+use super::api::{Api, Event, Failure, Head, Page, failure};
 use super::definitions::Installed;
 use super::resource::{Place, Target};
+use crate::watch::backoff::{Backoff, jittered};
 
 /// Who is told.
 pub(super) trait Sink {
@@ -64,7 +65,7 @@ struct Follower<S> {
 
 impl<S: Sink> Follower<S> {
     async fn run(mut self, mut installed: Installed) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(limits::KUBE_BACKOFF_MIN, limits::KUBE_BACKOFF_MAX);
         let mut unconverted = None;
         loop {
             let place = self.target.places[self.at].clone();
@@ -85,7 +86,7 @@ impl<S: Sink> Follower<S> {
                 Err(Failure::Gone) => {
                     (self.version, self.at) = (None, 0);
                     // An API server that forgets at once must not be asked all the time.
-                    tokio::time::sleep(jitter(limits::KUBE_BACKOFF_MIN)).await;
+                    tokio::time::sleep(jittered(limits::KUBE_BACKOFF_MIN)).await;
                     continue;
                 }
                 Err(failure @ (Failure::Absent | Failure::Unconverted(_))) => {
@@ -104,7 +105,7 @@ impl<S: Sink> Follower<S> {
                     }
                     tokio::select! {
                         () = installed.changed() => {}
-                        () = tokio::time::sleep(jitter(limits::KUBE_BACKOFF_MAX)) => {}
+                        () = tokio::time::sleep(jittered(limits::KUBE_BACKOFF_MAX)) => {}
                     }
                 }
                 Err(failure) => {
@@ -166,7 +167,7 @@ impl<S: Sink> Follower<S> {
 
     /// Tells what changes, until the stream ends.
     async fn watch(&mut self, place: &Place, version: &str) -> Result<(), Failure> {
-        let seconds = jitter(limits::KUBE_WATCH_TIME).as_secs();
+        let seconds = jittered(limits::KUBE_WATCH_TIME).as_secs();
         let target = format!(
             "{}?watch=1&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={version}{}",
             place.path, self.target.query

@@ -12,9 +12,10 @@ use ringway_core::limits;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::api::{Api, Failure, jitter};
+use super::api::{Api, Failure};
 use super::follow::unreadable;
 use crate::log::{self, Timestamp};
+use crate::watch::backoff::jittered;
 
 /// Who wants which Lease.
 pub(super) struct Lease {
@@ -53,7 +54,7 @@ impl Lease {
                 });
                 held.send_replace(holds);
             }
-            tokio::time::sleep(jitter(limits::KUBE_LEASE_RETRY)).await;
+            tokio::time::sleep(jittered(limits::KUBE_LEASE_RETRY)).await;
         }
     }
 

@@ -10,10 +10,11 @@ use ringway_core::name::Ref;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
-use super::api::{Api, Backoff, Event, Failure, Head, failure, jitter};
+use super::api::{Api, Event, Failure, Head, failure};
 use super::follow::unreadable;
 use super::inbox::Inbox;
 use super::resource;
+use crate::watch::backoff::{Backoff, jittered};
 
 /// Keeps to what is wanted, for ever.
 pub(super) async fn follow(
@@ -69,14 +70,14 @@ struct Follower {
 
 impl Follower {
     async fn run(self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(limits::KUBE_BACKOFF_MIN, limits::KUBE_BACKOFF_MAX);
         let mut said = None;
         loop {
             match self.once().await {
                 Ok(()) | Err(Failure::Gone) => {
                     backoff.reset();
                     said = None;
-                    tokio::time::sleep(jitter(limits::KUBE_BACKOFF_MIN)).await;
+                    tokio::time::sleep(jittered(limits::KUBE_BACKOFF_MIN)).await;
                 }
                 Err(failure) => {
                     super::say(&self.secret.to_string(), &failure, &mut said);
@@ -108,7 +109,7 @@ impl Follower {
         };
         self.inbox.answered(&self.secret);
         drop(turn);
-        let seconds = jitter(limits::KUBE_WATCH_TIME).as_secs();
+        let seconds = jittered(limits::KUBE_WATCH_TIME).as_secs();
         let name = &self.secret.name;
         let target = format!(
             "{collection}?watch=1&timeoutSeconds={seconds}&fieldSelector=metadata.name%3D{name}{version}"
