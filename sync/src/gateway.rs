@@ -146,6 +146,13 @@ pub struct Report {
     pub compile_time: Duration,
 }
 
+impl Report {
+    /// Problems that weigh this much.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.diagnostics.iter().filter(|d| d.severity == severity).count()
+    }
+}
+
 /// How often to look whether the gateway is ready, or drained.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -153,7 +160,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// the socket of the admin port; it may block, and its error ends the gateway.
 ///
 /// # Errors
-/// The folder cannot be read, no cluster is configured, the admin port or every listener cannot be bound, a thread died.
+/// The folder cannot be read, no cluster is configured, the admin port or every listener cannot be
+/// bound, a thread died.
 pub fn run(
     options: Options,
     fleet: Arc<dyn Fleet>,

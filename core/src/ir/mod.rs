@@ -5,7 +5,7 @@
 //! Invariants: every reference inside an [`Ir`] exists in it; virtual hosts of a listener have
 //! distinct domains; groups of a virtual host are in decision order, first match wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,18 @@ pub struct Ir {
     /// order: per [`GuardScope`] the first whose globs cover the request decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<Guard>,
+}
+
+impl Ir {
+    /// Groups of Mappings with the domain of the virtual host that has them, each pair once over
+    /// all listeners.
+    pub fn groups(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Group>)> {
+        let mut seen = HashSet::new();
+        let hosts = self.listeners.iter().flat_map(|listener| &listener.virtual_hosts);
+        hosts
+            .flat_map(|host| host.groups.iter().map(|group| (&host.domain, group)))
+            .filter(move |(domain, group)| seen.insert((Arc::as_ptr(group), *domain)))
+    }
 }
 
 /// One listening address and what it serves.

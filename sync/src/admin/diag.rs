@@ -182,17 +182,12 @@ fn sentence(diagnostic: &Diagnostic) -> String {
     out
 }
 
-/// One entry per Mapping and virtual host that has it, each pair once over all listeners.
+/// One entry per Mapping and virtual host that has it.
 fn route_info(ir: &ir::Ir) -> Vec<Value> {
-    let mut seen = std::collections::HashSet::new();
     let mut out = Vec::new();
-    for host in ir.listeners.iter().flat_map(|listener| &listener.virtual_hosts) {
-        for group in &host.groups {
-            if seen.insert((std::sync::Arc::as_ptr(group), host.domain.clone())) {
-                let id = group_id(group);
-                out.extend(group.members.iter().map(|m| route(&id, &host.domain, group, m)));
-            }
-        }
+    for (domain, group) in ir.groups() {
+        let id = group_id(group);
+        out.extend(group.members.iter().map(|m| route(&id, domain, group, m)));
     }
     out
 }

@@ -2,9 +2,6 @@
 //! `/api/v1/<what>` as tables, for people (`format=text`, `ringway get`) and for programs: what is
 //! served, in columns.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use ringway_core::ir::{self, PathMatch, ValueMatch};
 use ringway_core::name::Ref;
 use ringway_core::problem::Severity;
@@ -93,9 +90,10 @@ pub(super) fn status(state: &State, request: &Request) -> Response {
     let (progress, report) = (&state.progress, state.report());
     let workers = state.fleet.status();
     let serving = workers.iter().filter(|w| w.generation == progress.served()).count();
-    let of = |severity| report.diagnostics.iter().filter(|d| d.severity == severity).count();
-    let (errors, warnings) =
-        (of(Severity::Error) + of(Severity::FailsClosed), of(Severity::Warning));
+    let errors = report.count(Severity::Error) + report.count(Severity::FailsClosed);
+    let warnings = report.count(Severity::Warning);
+    let routes: usize = report.ir.groups().map(|(_, group)| group.members.len()).sum();
+    let connections: u64 = workers.iter().map(|w| w.connections).sum();
     let (bound, failed) = (progress.bound(), progress.bind_failures());
     let condition = match (progress.is_draining(), progress.is_ready()) {
         (true, _) => "draining",
@@ -110,10 +108,10 @@ pub(super) fn status(state: &State, request: &Request) -> Response {
                 "generation": progress.served(),
                 "workers": workers.len(),
                 "workers_serving_it": serving,
-                "connections": workers.iter().map(|w| w.connections).sum::<u64>(),
+                "connections": connections,
                 "listening": bound,
                 "not_listening": failed.iter().map(|(at, _)| at).collect::<Vec<_>>(),
-                "routes": routes(&report).rows.len(),
+                "routes": routes,
                 "errors": errors,
                 "warnings": warnings,
                 "serving_earlier_version": report.outdated.len(),
@@ -128,8 +126,8 @@ pub(super) fn status(state: &State, request: &Request) -> Response {
          listening    {}\n",
         progress.served().0,
         workers.len(),
-        routes(&report).rows.len(),
-        workers.iter().map(|w| w.connections).sum::<u64>(),
+        routes,
+        connections,
         cell(addresses.join(", ")),
     );
     for (address, error) in &failed {
@@ -145,42 +143,34 @@ pub(super) fn status(state: &State, request: &Request) -> Response {
 
 fn routes(report: &Report) -> Listing {
     let columns = &["HOST", "PATH", "METHOD", "MORE", "SHARE", "TO", "MAPPING"];
-    let (mut seen, mut rows) = (HashSet::new(), Vec::new());
-    for host in report.ir.listeners.iter().flat_map(|listener| &listener.virtual_hosts) {
-        for group in &host.groups {
-            if !seen.insert((Arc::as_ptr(group), &host.domain)) {
-                continue;
-            }
-            let matcher = &group.matcher;
-            let path = match &matcher.path {
-                PathMatch::Prefix { text, .. } => format!("{text}*"),
-                PathMatch::Exact { text, .. } => text.to_string(),
-                PathMatch::Regex(pattern) => format!("~{}", pattern.as_str()),
+    let mut rows = Vec::new();
+    for (domain, group) in report.ir.groups() {
+        let matcher = &group.matcher;
+        let path = match &matcher.path {
+            PathMatch::Prefix { text, .. } => format!("{text}*"),
+            PathMatch::Exact { text, .. } => text.to_string(),
+            PathMatch::Regex(pattern) => format!("~{}", pattern.as_str()),
+        };
+        let fields = matcher.headers.iter().map(|field| ("", field));
+        let fields = fields.chain(matcher.query.iter().map(|field| ("?", field)));
+        let more: Vec<String> = fields
+            .map(|(mark, field)| format!("{mark}{}{}", field.name, value(&field.value)))
+            .collect();
+        let method = matcher.method.as_ref().map_or_else(String::new, value);
+        for member in &group.members {
+            let to = match &member.route.action {
+                ir::Action::Forward(forward) => forward.cluster.to_string(),
+                ir::Action::Redirect(_) => "redirect".to_owned(),
             };
-            let fields = matcher.headers.iter().map(|field| ("", field));
-            let fields = fields.chain(matcher.query.iter().map(|field| ("?", field)));
-            let more: Vec<String> = fields
-                .map(|(mark, field)| format!("{mark}{}{}", field.name, value(&field.value)))
-                .collect();
-            for member in &group.members {
-                let to = match &member.route.action {
-                    ir::Action::Forward(forward) => forward.cluster.to_string(),
-                    ir::Action::Redirect(_) => "redirect".to_owned(),
-                };
-                rows.push(vec![
-                    cell(&host.domain),
-                    cell(&path),
-                    cell(
-                        matcher.method.as_ref().map_or_else(String::new, |m| {
-                            value(m).trim_start_matches('=').to_owned()
-                        }),
-                    ),
-                    cell(more.join(" ")),
-                    format!("{}%", member.to - member.from),
-                    cell(to),
-                    cell(&member.route.object),
-                ]);
-            }
+            rows.push(vec![
+                cell(domain),
+                cell(&path),
+                cell(method.trim_start_matches('=')),
+                cell(more.join(" ")),
+                format!("{}%", member.to - member.from),
+                cell(to),
+                cell(&member.route.object),
+            ]);
         }
     }
     Listing { columns, rows }

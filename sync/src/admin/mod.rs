@@ -125,15 +125,14 @@ impl Admin {
 
     fn problems(&self) -> Response {
         let report = self.state.report();
-        let of = |severity| report.diagnostics.iter().filter(|d| d.severity == severity).count();
         let outdated: Vec<String> = report.outdated.iter().map(ToString::to_string).collect();
         let refused: Vec<String> = report.refused.iter().map(ToString::to_string).collect();
         Response::json(
             200,
             &json!({
-                "errors": of(Severity::Error) + of(Severity::FailsClosed),
-                "warnings": of(Severity::Warning),
-                "notices": of(Severity::Notice),
+                "errors": report.count(Severity::Error) + report.count(Severity::FailsClosed),
+                "warnings": report.count(Severity::Warning),
+                "notices": report.count(Severity::Notice),
                 "problems": report.diagnostics,
                 "serving_earlier_version": outdated,
                 "refused": refused,
