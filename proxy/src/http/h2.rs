@@ -11,7 +11,6 @@ use std::rc::Rc;
 
 use ringway_core::limits::{HEAD_TIMEOUT, STREAMS_MAX};
 use ringway_core::observe::metric::{ListenerCell, WorkerCell};
-use ringway_core::wire::h2::connection::Config;
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::meter::Role;
 
@@ -113,12 +112,8 @@ fn connection(downstream: &Downstream) -> Rc<H2Connection> {
     let limits = Connection { worker, listener, origin }.limits();
     let view = worker.view(listener);
     let streams_max = view.table.listener(listener.slot).and_then(|l| l.http2_streams_max);
-    let config = Config {
-        role: Role::Server,
-        streams_max: streams_max.unwrap_or(STREAMS_MAX),
-        head_bytes_max: limits.head_bytes_max,
-    };
-    H2Connection::new(worker, config, limits, None, false)
+    let streams_max = streams_max.unwrap_or(STREAMS_MAX);
+    H2Connection::new(worker, Role::Server, streams_max, limits, None, false)
 }
 
 /// Gives a stream a task of its own.

@@ -8,13 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use ringway_core::limits::{
-    H2_KEEPALIVE_INTERVAL, H2_KEEPALIVE_TIMEOUT, HEAD_BYTES_MAX, UPSTREAM_STREAMS_MAX,
-};
+use ringway_core::limits::{H2_KEEPALIVE_INTERVAL, H2_KEEPALIVE_TIMEOUT, UPSTREAM_STREAMS_MAX};
 use ringway_core::observe::metric::WorkerCell;
 use ringway_core::tls;
 use ringway_core::wire::h1::parse::Limits;
-use ringway_core::wire::h2::connection::Config;
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::meter::Role;
 
@@ -158,14 +155,11 @@ impl Multiplexed {
         tls: Option<Arc<tls::Client>>,
         open: OpenUpstream,
     ) -> Lease {
-        let streams_max = self.streams.get().unwrap_or(UPSTREAM_STREAMS_MAX);
-        let config = Config {
-            role: Role::Client,
-            streams_max: streams_max as u32,
-            head_bytes_max: HEAD_BYTES_MAX,
-        };
+        let streams_max = self.streams.get().unwrap_or(UPSTREAM_STREAMS_MAX) as u32;
         let (local, limits) = (stream.local_addr(), Limits::default());
-        let connection = H2Connection::new(worker, config, limits, local, tls.is_some());
+        let secure = tls.is_some();
+        let connection =
+            H2Connection::new(worker, Role::Client, streams_max, limits, local, secure);
         let now = worker.timers.now();
         let shared = Rc::new(Shared {
             connection: connection.clone(),

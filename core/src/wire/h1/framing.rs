@@ -175,7 +175,7 @@ impl Lines {
 }
 
 /// RFC 9110 §8.6: `1*DIGIT`; here at most 2^63 - 1.
-fn content_length(value: &[u8]) -> Result<u64, ParseError> {
+pub fn content_length(value: &[u8]) -> Result<u64, ParseError> {
     if value.is_empty() {
         return Err(ParseError::ContentLength);
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   bytes ──▶ next ──▶ Event ──▶ the stream's user (T)
-//!   out ◀── send_head, send_data, send_end, release, close ◀──┘
+//!   out ◀── send_head, send_data, send_trailers, release, close ◀──┘
 //! ```
 //!
 //! Heads that are sent are written as HTTP/1.1 writes them; received ones are [`Fields`], which
@@ -130,7 +130,6 @@ pub struct Connection<T> {
     encoder: Encoder,
     send_window: i64,
     peer_window: u32,
-    peer_frame_max: usize,
     leaving: Leaving,
     /// The peer takes no more streams.
     peer_leaves: bool,
@@ -262,7 +261,6 @@ impl<T> Connection<T> {
             encoder: Encoder::default(),
             send_window: frame::WINDOW_DEFAULT.into(),
             peer_window: frame::WINDOW_DEFAULT,
-            peer_frame_max: frame::PAYLOAD_BYTES_MAX,
             leaving: Leaving::No,
             peer_leaves: false,
             asked: false,

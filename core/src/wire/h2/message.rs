@@ -13,6 +13,7 @@
 use super::hpack::{Encoder, Fields};
 use crate::limits;
 use crate::wire::authority::Authority;
+use crate::wire::h1::framing::content_length;
 use crate::wire::h1::parse::{self, Limits};
 use crate::wire::h1::{body, encode};
 use crate::wire::{Field, Framing, Head, HeadView, Known, Span, Version};
@@ -152,9 +153,7 @@ pub fn status(fields: &Fields) -> Option<u16> {
 /// The length that a head says its body has, where it says one; what is none is another's business
 /// ([`request_meta`](crate::wire::h1::framing::request_meta)).
 pub fn length(view: HeadView<'_>) -> Option<u64> {
-    let value = view.known(Known::ContentLength)?;
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
+    content_length(view.known(Known::ContentLength)?).ok()
 }
 
 /// What a field must be beyond what HPACK makes sure of (RFC 9113 §8.2). Gives the name's tag.

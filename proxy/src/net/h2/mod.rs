@@ -13,7 +13,7 @@
 
 mod stream;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ use ringway_core::wire::h2::connection::{Config, Connection, Event, Key};
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::hpack::Fields;
 use ringway_core::wire::h2::message::{self, Malformed, Pseudo};
-use ringway_core::wire::h2::meter::{Flood, FrameMeter};
+use ringway_core::wire::h2::meter::{Flood, FrameMeter, Role};
 use ringway_core::wire::{Head, HeadView};
 
 pub(crate) use self::stream::H2Stream;
@@ -90,19 +90,22 @@ pub(crate) struct Incoming {
 }
 
 impl H2Connection {
-    /// On a socket that has sent and received nothing of HTTP/2 yet. `secure`: requests that go out
-    /// on it are for `https`.
+    /// On a socket that has sent and received nothing of HTTP/2 yet. `streams_max`: see
+    /// [`Config::streams_max`]. `limits`: of the heads that the peer may send. `secure`: requests
+    /// that go out are for `https`.
     pub(crate) fn new(
         worker: &Worker,
-        config: Config,
+        role: Role,
+        streams_max: u32,
         limits: Limits,
         local: Option<SocketAddr>,
         secure: bool,
     ) -> Rc<Self> {
         let now = worker.timers.now();
+        let config = Config { role, streams_max, head_bytes_max: limits.head_bytes_max };
         Rc::new(Self {
             codec: RefCell::new(Connection::new(config)),
-            meter: RefCell::new(FrameMeter::new(config.role, now)),
+            meter: RefCell::new(FrameMeter::new(role, now)),
             flood: Cell::default(),
             limits,
             buffers: worker.buffers.clone(),
@@ -186,14 +189,18 @@ impl H2Connection {
         }
     }
 
-    /// Does something that sends.
-    fn sending<R>(&self, send: impl FnOnce(&mut Connection<Rc<H2Stream>>) -> R) -> R {
+    /// The codec, with a buffer for what it says.
+    fn codec_with_room(&self) -> RefMut<'_, Connection<Rc<H2Stream>>> {
         let mut codec = self.codec.borrow_mut();
         if codec.out.capacity() == 0 {
             codec.out = self.buffers.take();
         }
-        let result = send(&mut codec);
-        drop(codec);
+        codec
+    }
+
+    /// Does something that sends.
+    fn sending<R>(&self, send: impl FnOnce(&mut Connection<Rc<H2Stream>>) -> R) -> R {
+        let result = send(&mut self.codec_with_room());
         self.wake();
         result
     }
@@ -338,10 +345,7 @@ impl H2Connection {
 
     /// Gives streams what came for them.
     fn deliver(self: &Rc<Self>, mut bytes: &[u8]) {
-        let mut codec = self.codec.borrow_mut();
-        if codec.out.capacity() == 0 {
-            codec.out = self.buffers.take();
-        }
+        let mut codec = self.codec_with_room();
         while let Some(event) = codec.next(&mut bytes) {
             // What the codec is to hear of an event, once the event is over.
             let (key, told) = match event {

@@ -16,7 +16,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use ringway_core::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
-use ringway_core::wire::h1::parse::Limits;
 use ringway_core::wire::h2::connection::{Failure, Gone, Key};
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::hpack::Fields;
@@ -158,7 +157,7 @@ impl H2Stream {
         }
         let (mut block, mut head) = room_for(fields);
         let rest = fields.iter().skip(1);
-        message::response(&mut block, &mut head, &Limits::default(), status, rest)?;
+        message::response(&mut block, &mut head, &self.connection.limits, status, rest)?;
         let length = match status {
             _ if complete || status < 200 => None,
             204 | 304 => Some(0),

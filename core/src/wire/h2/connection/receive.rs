@@ -429,7 +429,6 @@ impl<T> Connection<T> {
                     }
                 }
                 frame::MAX_FRAME_SIZE => match value as usize {
-                    // Larger frames would only hold up others.
                     frame::PAYLOAD_BYTES_MAX..=0xff_ffff => {}
                     _ => return Err(Fatal(Code::PROTOCOL_ERROR)),
                 },

@@ -89,7 +89,7 @@ impl<T> Connection<T> {
         stream.send_window -= data.len() as i64;
         self.send_window -= data.len() as i64;
         loop {
-            let (now, later) = data.split_at(data.len().min(self.peer_frame_max));
+            let (now, later) = data.split_at(data.len().min(frame::PAYLOAD_BYTES_MAX));
             let last = later.is_empty();
             let flags = if ends && last { frame::END_STREAM } else { 0 };
             let (len, stream) = (now.len() as u32, key.stream);
@@ -172,7 +172,8 @@ impl<T> Connection<T> {
         self.encoder.begin(&mut self.out);
         encode(&mut self.encoder, &mut self.out);
         let block = start + frame::HEADER_BYTES;
-        let max = self.peer_frame_max;
+        // Everybody takes so much, and larger frames would only hold up others.
+        let max = frame::PAYLOAD_BYTES_MAX;
         if self.out.len() - block <= max {
             header.len = (self.out.len() - block) as u32;
             header.flags |= frame::END_HEADERS;
