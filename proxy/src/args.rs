@@ -183,23 +183,14 @@ pub(crate) struct Explain {
     /// Compile this folder and ask it, instead of a running gateway
     #[arg(short, long = "file", value_name = "DIR", conflicts_with = "admin")]
     pub(crate) folder: Option<PathBuf>,
-    /// Admin port of the running gateway
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8877",
-        env = "RINGWAY_ADMIN"
-    )]
-    pub(crate) admin: String,
     /// Port of the listener that takes the request (default: the URL's port if a listener has it,
     /// else the first listener)
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
     #[command(flatten)]
     pub(crate) meaning: Meaning,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
 }
 
 #[derive(Debug, clap::Args)]

@@ -29,12 +29,12 @@ pub(crate) fn explain(explain: &Explain) -> anyhow::Result<ExitCode> {
                 port: explain.port,
             };
             let story = answer(&loaded.table, &question, &written).map_err(anyhow::Error::msg)?;
-            match explain.output {
+            match explain.ask.output {
                 Output::Text => format!("{story}\n"),
                 Output::Json => format!("{}\n", serde_json::to_string_pretty(&story)?),
             }
         }
-        None => ask(&explain.admin, &query(explain))?,
+        None => ask(&explain.ask.admin, &query(explain))?,
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -52,7 +52,7 @@ fn query(explain: &Explain) -> String {
     if let Some(port) = explain.port {
         query += &format!("&port={port}");
     }
-    if explain.output == Output::Text {
+    if explain.ask.output == Output::Text {
         query += "&format=text";
     }
     query

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::*;
+use crate::args::Ask;
 
 /// Answers one request with these bytes and gives the request's first line.
 fn answer_once(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
@@ -30,14 +31,13 @@ fn the_admin_port_is_asked_as_written() {
         url: "http://a/b c?d=e&f".into(),
         headers: vec!["x-user: a".into()],
         folder: None,
-        admin: admin.clone(),
         port: Some(80),
         meaning: crate::args::Meaning {
             default_listeners: false,
             service_resolution: crate::args::Resolution::Endpoints,
             zone: None,
         },
-        output: Output::Text,
+        ask: Ask { admin: admin.clone(), output: Output::Text },
     };
     assert_eq!(ask(&admin, &query(&explain)).unwrap(), "because\n");
     assert_eq!(
