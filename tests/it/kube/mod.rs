@@ -43,15 +43,8 @@ fn backend(gateway: &Gateway, path: &str) -> Option<String> {
     Some(answer.seen()?["backend"].as_str()?.to_owned())
 }
 
-#[test]
-fn what_is_applied_changed_and_deleted_is_served_while_requests_come() {
-    let Some(cluster) = Cluster::begin("apply") else { return };
-    let steady = Backend::start().unwrap();
-    let echo = Upstream::echo("one").unwrap();
-    let spec = format!("prefix: /load/, service: \"{}\"", steady.address());
-    cluster.apply(&(base(&echo.address()) + &mapping("load", &spec)));
-    let gateway = cluster.gateway();
-    await_status(&gateway, 8080, "/quote/", 200);
+/// Does something while requests for `/load/` come; none of them fails.
+fn under_load(gateway: &Gateway, doing: impl FnOnce()) {
     let plan = Plan {
         to: gateway.address(8080),
         connections: 8,
@@ -61,6 +54,23 @@ fn what_is_applied_changed_and_deleted_is_served_while_requests_come() {
     let stop = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run(&plan, &stop));
+        doing();
+        stop.store(true, Relaxed);
+        load.join().unwrap()
+    });
+    assert!(outcome.answers > 1000 && outcome.errors.is_empty(), "{outcome:?}");
+}
+
+#[test]
+fn what_is_applied_changed_and_deleted_is_served_while_requests_come() {
+    let Some(cluster) = Cluster::begin("apply") else { return };
+    let steady = Backend::start().unwrap();
+    let echo = Upstream::echo("one").unwrap();
+    let spec = format!("prefix: /load/, service: \"{}\"", steady.address());
+    cluster.apply(&(base(&echo.address()) + &mapping("load", &spec)));
+    let gateway = cluster.gateway();
+    await_status(&gateway, 8080, "/quote/", 200);
+    under_load(&gateway, || {
         let other = mapping("other", &format!("prefix: /other/, service: \"{}\"", echo.address()));
         await_status(&gateway, 8080, "/other/", 404);
         cluster.apply(&other);
@@ -84,10 +94,7 @@ fn what_is_applied_changed_and_deleted_is_served_while_requests_come() {
         await_answer(&gateway, 8081);
         cluster.delete(&listener(8081));
         wait_until("it does not listen any more", PATIENCE, || gateway.client(8081).is_err());
-        stop.store(true, Relaxed);
-        load.join().unwrap()
     });
-    assert!(outcome.answers > 1000 && outcome.errors.is_empty(), "{outcome:?}");
 }
 
 fn await_answer(gateway: &Gateway, port: u16) {
@@ -210,16 +217,8 @@ fn traffic_does_not_notice_an_api_server_that_is_gone() {
     cluster.apply(&(base(&echo.address()) + &mapping("load", &spec) + &doomed));
     let gateway = cluster.gateway();
     await_status(&gateway, 8080, "/doomed/", 200);
-    let plan = Plan {
-        to: gateway.address(8080),
-        connections: 8,
-        request: b"GET /load/ HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-        note: "content-type",
-    };
-    let stop = AtomicBool::new(false);
     let rig = cluster.rig();
-    let outcome = std::thread::scope(|scope| {
-        let load = scope.spawn(|| load::run(&plan, &stop));
+    under_load(&gateway, || {
         for _ in 0..2 {
             rig.stop("api").unwrap();
             wait_until("it notices", PATIENCE, || gateway.log().contains("the API server: "));
@@ -229,8 +228,5 @@ fn traffic_does_not_notice_an_api_server_that_is_gone() {
         // Watches cannot go on where they were: the new server's memory begins later.
         cluster.delete(&doomed);
         await_status(&gateway, 8080, "/doomed/", 404);
-        stop.store(true, Relaxed);
-        load.join().unwrap()
     });
-    assert!(outcome.answers > 1000 && outcome.errors.is_empty(), "{outcome:?}");
 }
