@@ -155,6 +155,13 @@ stop() {
   done
 }
 
+is_over() { # PID: it is gone, or nothing of it is left but who it was
+  local threads state
+  threads=$(ls "/proc/$1/task" 2>/dev/null)
+  state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
+  [ -z "$threads" ] || [ "$threads ${state:0:1}" = "$1 Z" ]
+}
+
 down() {
   if [ -e "/run/netns/$NS" ]; then
     ip -n "$NS" link show lo | grep -q 'alias kube-rig' || die "the network namespace '$NS' is not a rig's"
@@ -172,13 +179,19 @@ case ${1:-} in
 esac
 case ${1:-} in
   up) need ip nsenter setsid openssl curl python3 && up ;;
-  run) need ip nsenter setsid openssl curl python3 && up && echo up && { cat >/dev/null; down; } ;;
+  run)
+    need ip nsenter setsid openssl curl python3 && up || exit
+    trap down EXIT # whatever ends it
+    trap 'exit 143' TERM INT HUP
+    echo up
+    cat >/dev/null
+    ;;
   start) "start_${2:?names a part}" && if [ "$2" = api ]; then await api get /readyz; fi ;;
   stop)
     pid=$(cat "$STATE/${2:?names a part}.pid")
     kill -9 "$pid"
-    # Its port is free once it is gone.
-    while readlink "/proc/$pid/exe" >/dev/null; do sleep 0.02; done
+    # Its port is free once its last thread is gone.
+    until is_over "$pid"; do sleep 0.02; done
     ;;
   down) down ;;
   exec) shift && PATH=$BIN:$PATH in_ns "$@" ;;

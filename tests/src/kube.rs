@@ -2,25 +2,26 @@
 //! A real API server, with etcd and the controllers that fill EndpointSlices, in a network namespace
 //! of its own: `tests/kube-rig` builds and starts it, once per test process.
 //!
-//! A test works in a Kubernetes namespace of its own, with a gateway that sees no other, whose API
-//! user has the rights of `tests/kube-rig/role.yaml` and no more.
+//! The kinds are those of `deploy/crds`. A test works in a Kubernetes namespace of its own, with a
+//! gateway that sees no other, as the ServiceAccount that the chart makes and with the rights that the
+//! chart gives it, and no more.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
 use crate::gateway::{Gateway, Options, repository};
 use crate::outside::{on_path, run_within};
-use crate::{PATIENCE, wait_until};
+use crate::{PATIENCE, helm, wait_until};
 
 /// The control plane. Ends with the process: its standard input is what keeps it up.
 #[derive(Debug)]
@@ -51,8 +52,6 @@ fn rig_folder() -> PathBuf {
     repository().join("tests/kube-rig")
 }
 
-/// The token of the API user that gateways are.
-const TOKEN: &str = "ringwaytoken";
 /// API without TLS, as an administrator.
 const PROXY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8001);
 
@@ -89,14 +88,10 @@ impl Rig {
         let namespace = format!("rw{}", std::process::id());
         let folder = std::env::temp_dir().join(format!("ringway-{namespace}"));
         fs::create_dir_all(&folder)?;
-        let tokens = folder.join("tokens");
-        fs::write(&tokens, format!("{TOKEN},ringway,ringway\n"))?;
-        let text = |path: &Path| path.to_string_lossy().into_owned();
         let variables = vec![
             ("BIN", bin),
-            ("DIR", text(&folder)),
+            ("DIR", folder.to_string_lossy().into_owned()),
             ("NS", namespace.clone()),
-            ("EXTRA_TOKENS", text(&tokens)),
         ];
         let script = Script { folder, variables };
         let mut child = script
@@ -111,28 +106,16 @@ impl Rig {
         ensure!(said.trim() == "up", "rig.sh says {said:?}");
         let state = script.folder.join(&namespace);
         let rig = Self { state, namespace, script, _child: child, _stdin: stdin };
-        rig.prepare()?;
+        rig.install()?;
         Ok(rig)
     }
 
-    /// CRDs, and the gateways' rights.
-    fn prepare(&self) -> Result<()> {
-        let admin = fs::read_to_string(self.state.join("kubeconfig"))?;
-        fs::write(self.kubeconfig(), admin.replace("admintoken", TOKEN))?;
-        let role = fs::read_to_string(rig_folder().join("role.yaml"))?;
-        self.kubectl(&["apply", "--server-side", "-f", "-"], &role)?;
-        let kinds: Vec<String> = KINDS.iter().map(|(kind, plural)| crd(kind, plural)).collect();
-        self.kubectl(&["apply", "--server-side", "-f", "-"], &kinds.concat())?;
-        for (_, plural) in KINDS {
-            let crd = format!("crd/{plural}.getambassador.io");
-            self.kubectl(&["wait", "--for=condition=Established", &crd], "")?;
-        }
+    /// Installs the kinds, as users do, and waits for them.
+    pub fn install(&self) -> Result<()> {
+        let crds = repository().join("deploy/crds");
+        self.kubectl(&["apply", "--server-side", "-f", &crds.to_string_lossy()], "")?;
+        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "")?;
         Ok(())
-    }
-
-    /// A kubeconfig of the user that gateways are.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.state.join("ringway.kubeconfig")
     }
 
     /// Takes the calling thread, and what it starts, into the rig's network.
@@ -185,6 +168,8 @@ enum Use {
 pub struct Cluster {
     rig: &'static Rig,
     pub namespace: String,
+    /// Of the ServiceAccount that gateways are.
+    kubeconfig: PathBuf,
     _use: Use,
 }
 
@@ -207,14 +192,39 @@ impl Cluster {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         rig.enter().expect("the rig has a network");
         let namespace = format!("{name}-{}", NUMBER.fetch_add(1, Relaxed));
-        let cluster = Self { rig, namespace, _use: r#use };
-        cluster.create(
-            "/api/v1/namespaces",
-            &serde_json::json!({
-                "metadata": {"name": cluster.namespace},
-            }),
-        );
+        let kubeconfig = rig.state.join(format!("{namespace}.kubeconfig"));
+        let cluster = Self { rig, namespace, kubeconfig, _use: r#use };
+        let namespace = json!({"metadata": {"name": cluster.namespace}});
+        cluster.create("/api/v1/namespaces", &namespace);
+        cluster.grant("scope: {singleNamespace: true}");
+        cluster.write_kubeconfig().expect("the rig has one");
         cluster
+    }
+
+    /// Gives gateways the rights that the chart gives them with these values.
+    fn grant(&self, values: &str) {
+        let files = ["templates/serviceaccount.yaml", "templates/rbac.yaml"];
+        let only = files.map(|file| ["--show-only", file]).concat();
+        let rights = helm::render(&self.namespace, values, &only);
+        self.apply(&rights.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// With a token of the ServiceAccount, in a file as Pods have it.
+    fn write_kubeconfig(&self) -> Result<()> {
+        let token = self.rig.state.join(format!("{}.token", self.namespace));
+        fs::write(&token, self.token())?;
+        let admin = fs::read_to_string(self.rig.state.join("kubeconfig"))?;
+        let user = admin.replace("token: admintoken", &format!("tokenFile: {token:?}"));
+        Ok(fs::write(&self.kubeconfig, user)?)
+    }
+
+    /// A new token of the ServiceAccount that gateways are.
+    pub fn token(&self) -> String {
+        let namespace = &self.namespace;
+        let account = format!("serviceaccounts/{namespace}-ringway");
+        let path = format!("/api/v1/namespaces/{namespace}/{account}/token");
+        let token = self.create(&path, &json!({"spec": {"expirationSeconds": 3600}}));
+        token["status"]["token"].as_str().expect("a token").to_owned()
     }
 
     pub fn rig(&self) -> &'static Rig {
@@ -225,7 +235,7 @@ impl Cluster {
     pub fn options(&self) -> Options {
         let env = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         Options {
-            kubeconfig: Some(self.rig.kubeconfig()),
+            kubeconfig: Some(self.kubeconfig.clone()),
             env: vec![
                 env("AMBASSADOR_NAMESPACE", &self.namespace),
                 env("AMBASSADOR_SINGLE_NAMESPACE", "true"),
@@ -233,6 +243,16 @@ impl Cluster {
             args: vec!["--access-log=off".into()],
             ..Options::default()
         }
+    }
+
+    /// How one is started that sees all namespaces, and of them what has this namespace's name as
+    /// its `ambassador_id`: from now on gateways have the rights for that, instead.
+    pub fn options_for_all(&self) -> Options {
+        self.grant("{}");
+        let mut options = self.options();
+        options.env.retain(|(name, _)| name != "AMBASSADOR_SINGLE_NAMESPACE");
+        options.env.push(("AMBASSADOR_ID".into(), self.namespace.clone()));
+        options
     }
 
     /// Starts such a gateway and waits until it is ready.
@@ -325,46 +345,4 @@ pub fn await_status(gateway: &Gateway, port: u16, path: &str, status: u16) {
     wait_until(&what, PATIENCE, || {
         gateway.get(port, path, "a").is_ok_and(|answer| answer.status == status)
     });
-}
-
-/// Kinds whose definitions are installed from the beginning.
-const KINDS: [(&str, &str); 8] = [
-    ("AuthService", "authservices"),
-    ("Host", "hosts"),
-    ("KubernetesEndpointResolver", "kubernetesendpointresolvers"),
-    ("KubernetesServiceResolver", "kubernetesserviceresolvers"),
-    ("Listener", "listeners"),
-    ("Mapping", "mappings"),
-    ("Module", "modules"),
-    ("TLSContext", "tlscontexts"),
-];
-
-/// A definition that takes everything.
-pub fn crd(kind: &str, plural: &str) -> String {
-    let singular = kind.to_lowercase();
-    let version = |name: &str, is_stored: bool| {
-        format!(
-            "  - name: {name}
-    served: true
-    storage: {is_stored}
-    subresources: {{status: {{}}}}
-    schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}
-"
-        )
-    };
-    format!(
-        "---
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {{name: {plural}.getambassador.io}}
-spec:
-  group: getambassador.io
-  scope: Namespaced
-  names: {{kind: {kind}, plural: {plural}, singular: {singular}}}
-  conversion: {{strategy: None}}
-  versions:
-{}{}",
-        version("v3alpha1", true),
-        version("v2", false)
-    )
 }

@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod go;
 pub mod h2;
 pub mod head;
+pub mod helm;
 pub mod kube;
 pub mod load;
 pub mod manifest;

@@ -4,11 +4,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use ringway_core::crd::schema::DEFINITIONS;
 use ringway_tests::gateway::repository;
-use ringway_tests::{python, structural, yaml};
+use ringway_tests::{helm, python, structural, yaml};
 use serde_json::{Value, json};
 
 use super::expect_folder;
@@ -95,22 +95,9 @@ const VALUES: [(&str, &str); 22] = [
     ),
 ];
 
-fn helm(arguments: &[&str]) -> Output {
-    let mut command = Command::new(python::program("helm").unwrap());
-    // Nothing of the user's.
-    command.env("HELM_CONFIG_HOME", "/nonexistent").env("HELM_DATA_HOME", "/nonexistent");
-    command.env("HELM_CACHE_HOME", "/nonexistent").env("KUBECONFIG", "/nonexistent");
-    command.args(arguments).current_dir(repository()).stdin(Stdio::null()).output().unwrap()
-}
-
 /// What the chart renders, or why it does not.
 fn try_render(values: &str, more: &[&str]) -> Result<String, String> {
-    let file = ringway_tests::outside::Folder::new().unwrap();
-    let file = (file.file("values.yaml", values).unwrap(), file);
-    let template = ["template", "ringway", "deploy/chart", "-n", "ringway", "-f", &file.0];
-    let output = helm(&[&template[..], more].concat());
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    helm::render("ringway", values, more)
 }
 
 fn render(name: &str) -> Vec<Value> {
@@ -132,7 +119,7 @@ fn one<'o>(objects: &'o [Value], kind: &str) -> &'o Value {
 fn what_it_renders_kubernetes_takes() {
     let mut builtin = Vec::new();
     let mut wrong = Vec::new();
-    let lint = helm(&["lint", "--strict", "deploy/chart"]);
+    let lint = helm::run(&["lint", "--strict", "deploy/chart"]).unwrap();
     assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout));
     for (name, _) in VALUES {
         for object in render(name) {
@@ -375,7 +362,8 @@ fn notes_say_what_has_no_effect() {
     let notes = |values: &str| {
         let values = folder.file("values.yaml", values).unwrap();
         let template = ["template", "ringway", chart.to_str().unwrap(), "-f", &values];
-        let output = helm(&[&template[..], &["--show-only", "templates/notes.yaml"]].concat());
+        let output =
+            helm::run(&[&template[..], &["--show-only", "templates/notes.yaml"]].concat()).unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         yaml::parse(&said).unwrap()[0]["data"].as_str().unwrap().to_owned()
     };

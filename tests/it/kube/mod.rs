@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ringway_tests::gateway::Gateway;
-use ringway_tests::kube::{Cluster, await_status, crd, pod_address};
+use ringway_tests::kube::{Cluster, await_status, pod_address};
 use ringway_tests::load::{self, Backend, Plan};
 use ringway_tests::manifest::{listener, mapping, module, service, slice};
 use ringway_tests::pki;
 use ringway_tests::tls::ClientOptions;
 use ringway_tests::upstream::{self, Upstream};
 use ringway_tests::{Client, PATIENCE, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 mod propagation;
 mod state;
@@ -35,6 +35,11 @@ spec: {hostname: '*', requestPolicy: {insecure: {action: Route}}}
 fn pod(name: &'static str) -> Upstream {
     let address = SocketAddr::from((pod_address(), 8000));
     Upstream::start(address, move |stream| upstream::echo(name, stream)).unwrap()
+}
+
+/// A change of a Mapping that the API server takes and the gateway refuses.
+fn broken() -> Value {
+    json!({"spec": {"prefix": "(", "prefix_regex": true}})
 }
 
 /// Which back end answers.
@@ -79,7 +84,7 @@ fn what_is_applied_changed_and_deleted_is_served_while_requests_come() {
         await_status(&gateway, 8080, "/new/", 200);
         await_status(&gateway, 8080, "/other/", 404);
         // Refused: what was accepted goes on.
-        cluster.patch(&cluster.path("mappings", "other"), &json!({"spec": {"prefix": 7}}));
+        cluster.patch(&cluster.path("mappings", "other"), &broken());
         wait_until("it says so", PATIENCE, || gateway.log().contains("still serving"));
         await_status(&gateway, 8080, "/new/", 200);
         cluster.delete(&other);
@@ -174,16 +179,15 @@ spec: {hostname: a.com, tlsSecret: {name: cert}}
 
 #[test]
 fn a_kind_that_is_installed_later_is_picked_up() {
-    let Some(cluster) = Cluster::begin("later") else { return };
+    let Some(cluster) = Cluster::alone("later") else { return };
+    let rig = cluster.rig();
+    let definition = ["crd", "tcpmappings.getambassador.io"];
+    rig.kubectl(&[&["delete"], &definition[..]].concat(), "").unwrap();
     let echo = Upstream::echo("one").unwrap();
     cluster.apply(&base(&echo.address()));
     let gateway = cluster.gateway();
     await_status(&gateway, 8080, "/quote/", 200);
-    let definition = crd("TCPMapping", "tcpmappings");
-    cluster.apply(&definition);
-    let rig = cluster.rig();
-    let established = ["wait", "--for=condition=Established", "crd/tcpmappings.getambassador.io"];
-    rig.kubectl(&established, "").unwrap();
+    rig.install().unwrap();
     cluster.apply(&format!(
         "---
 apiVersion: getambassador.io/v3alpha1
@@ -202,9 +206,10 @@ spec: {{port: 9000, protocol: TCP, securityModel: XFP, hostBinding: {{namespace:
         gateway.get(9000, "/", "a").is_ok_and(|answer| answer.status == 200)
     });
     // Its objects go with it, and nothing else does.
-    cluster.delete(&definition);
+    rig.kubectl(&[&["delete"], &definition[..]].concat(), "").unwrap();
     wait_until("they are not any more", PATIENCE, || gateway.get(9000, "/", "a").is_err());
     await_status(&gateway, 8080, "/quote/", 200);
+    rig.install().unwrap();
 }
 
 #[test]

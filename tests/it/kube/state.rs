@@ -6,9 +6,8 @@ use ringway_tests::kube::{Cluster, await_status};
 use ringway_tests::manifest::mapping;
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
-use serde_json::json;
 
-use super::base;
+use super::{base, broken};
 
 #[test]
 fn a_restart_while_the_api_server_is_away_serves_what_was_served() {
@@ -24,7 +23,7 @@ fn a_restart_while_the_api_server_is_away_serves_what_was_served() {
     let gateway = Gateway::start("", &options).unwrap();
     await_status(&gateway, 8080, "/goes/", 200);
     // Refused now: what was accepted is the last good version, over restarts too.
-    cluster.patch(&cluster.path("mappings", "stays"), &json!({"spec": {"prefix": 7}}));
+    cluster.patch(&cluster.path("mappings", "stays"), &broken());
     wait_until("it is refused", PATIENCE, || gateway.log().contains("still serving"));
     drop(gateway);
 

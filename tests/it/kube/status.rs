@@ -63,7 +63,7 @@ fn statuses_say_what_is_served() {
     let first = object["status"]["conditions"][0]["lastTransitionTime"].clone();
 
     // Refused: the earlier version is what is served, and it says so.
-    cluster.patch(&path, &json!({"spec": {"timeout_ms": "soon"}}));
+    cluster.patch(&path, &json!({"spec": {"add_response_headers": {"x": {"value": [7]}}}}));
     let refused = |object: &Value| condition(object, "Accepted") == Some(("False", "WrongType"));
     let object = await_object(&cluster, &path, "it is refused", refused);
     assert_eq!(condition(&object, "Programmed"), Some(("False", "EarlierVersion")));
@@ -74,7 +74,7 @@ fn statuses_say_what_is_served() {
         events(&cluster, "quote").contains(&"WrongType".into())
     });
 
-    cluster.patch(&path, &json!({"spec": {"timeout_ms": 4000}}));
+    cluster.patch(&path, &json!({"spec": {"add_response_headers": null}}));
     let accepted = |object: &Value| condition(object, "Programmed") == Some(("True", "Programmed"));
     let object = await_object(&cluster, &path, "it is accepted", accepted);
     assert!(object["status"].get("reason").is_none(), "{}", object["status"]);
@@ -103,11 +103,14 @@ fn nothing_else_is_touched() {
     let others = mapping("others", "prefix: /others/, service: s, ambassador_id: [other]");
     cluster.apply(&(base(&echo.address()) + &others));
     let path = cluster.path("mappings", "quote");
-    cluster.patch(&format!("{path}/status"), &json!({"status": {"theirs": {"kept": true}}}));
+    let theirs = json!({"status": {"conditions": [{
+        "type": "Theirs", "status": "True", "reason": "Kept", "message": "", "lastTransitionTime": "x",
+    }]}});
+    cluster.patch(&format!("{path}/status"), &theirs);
     let _gateway = cluster.gateway();
     let running = |object: &Value| object["status"]["state"] == "Running";
     let object = await_object(&cluster, &path, "it runs", running);
-    assert_eq!(object["status"]["theirs"], json!({"kept": true}));
+    assert_eq!(condition(&object, "Theirs"), Some(("True", "Kept")));
     let object = cluster.get(&cluster.path("mappings", "others")).unwrap();
     assert!(object.get("status").is_none(), "{object}");
 }
