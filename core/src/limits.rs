@@ -74,6 +74,10 @@ pub const COUNTS_PENDING_MAX: usize = 1024;
 /// A buffer for the rest of an answer's body, taken only when bytes are there: a 64 KiB answer and its
 /// head leave in one send.
 pub const LARGE_BUFFER_BYTES: usize = 68 * 1024;
+/// Streams of one HTTP/2 connection from which on each waits with small buffers.
+pub const STREAMS_BUFFERED_MAX: usize = 16;
+/// A small buffer: most heads, and most answers to calls, fit.
+pub const SMALL_BUFFER_BYTES: usize = 2 * 1024;
 /// Free large buffers that a worker keeps for reuse.
 pub const LARGE_BUFFER_POOL_MAX: usize = 64;
 /// What TLS adds to the bytes of one large buffer, alerts and tickets on their way included.
@@ -119,6 +123,9 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(600);
 pub const STREAMS_MAX: u32 = 256;
 /// The same of ours towards one connection of an upstream; beyond, another one is made.
 pub const UPSTREAM_STREAMS_MAX: usize = 100;
+/// Requests of one HTTP/2 connection that begin in one turn of a worker: with more at hand, others
+/// have their turn first.
+pub const STREAMS_BEGUN_PER_TURN: usize = 32;
 /// Bytes that a peer may send on one HTTP/2 stream before they were passed on.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The same on all streams of a connection together.
@@ -177,6 +184,16 @@ pub const HANDOVER_READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Endpoints that one request tries: when connecting fails before any byte was written, and for
 /// safe methods also when a connection ends without a byte of an answer.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
+/// Connections of a worker to one cluster, tunnels included; what needs one more is refused. To one
+/// endpoint there are about 14,000 ports that the kernel finds at once, and with all of them in use
+/// each attempt takes it milliseconds. Envoy: `max_connections`, 1,024.
+pub const CLUSTER_CONNECTIONS_MAX: u64 = 10_000;
+/// Connections to upstreams that a worker begins in one turn of its event loop: others have their
+/// turn, and those that are over make room, before it begins more.
+pub const DIALS_PER_TURN: usize = 32;
+/// Connections to one cluster that a worker makes at a time; what needs one more is refused.
+/// Envoy: `max_pending_requests`.
+pub const CONNECTING_MAX: usize = 1024;
 /// Idle upstream connections kept per endpoint and process.
 pub const IDLE_UPSTREAMS_PER_ENDPOINT_MAX: usize = 1024;
 /// No bytes either way for this long end a TCP tunnel. Envoy: `idle_timeout` of its TCP proxy.

@@ -110,12 +110,14 @@ impl Record {
     fn failed(&mut self, failure: NoUpstream) {
         (self.flags, self.transport_failure) = match failure {
             NoUpstream::NoEndpoint => (Flags::UH, ""),
+            NoUpstream::Overflow => (Flags::UO, ""),
             NoUpstream::Refused => (Flags::UF, "delayed connect error"),
             NoUpstream::TimedOut => (Flags::UF, "connection timeout"),
             NoUpstream::Tls(reason) => (Flags::UF, reason),
         };
         self.details = match failure {
             NoUpstream::NoEndpoint => "no_healthy_upstream",
+            NoUpstream::Overflow => "upstream_overflow",
             NoUpstream::Refused | NoUpstream::TimedOut | NoUpstream::Tls(_) => {
                 "upstream_connection_failure"
             }

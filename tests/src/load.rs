@@ -26,6 +26,10 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
+/// Connections that a back end serves at a time: others wait in the listener's queue, so that one
+/// that falls behind leaves the test its descriptors.
+const SERVED_MAX: usize = 8192;
+
 /// Half of a held download.
 const HALF: usize = 1000;
 
@@ -119,7 +123,9 @@ fn serve(listener: &TcpListener, stop: &AtomicBool, release: &AtomicBool, held: 
         connections.retain_mut(|connection| {
             !ready.next().unwrap_or(false) || answer(connection, held).is_ok()
         });
-        while let Ok((stream, _)) = listener.accept() {
+        while connections.len() < SERVED_MAX
+            && let Ok((stream, _)) = listener.accept()
+        {
             let _ = stream.set_nodelay(true);
             if stream.set_nonblocking(true).is_ok() {
                 let (buffer, unsent) = (Vec::new(), Vec::new());

@@ -70,7 +70,7 @@ impl Download<'_, '_> {
     ) -> Downloaded {
         let Received { mut head, block } = std::mem::take(self.received);
         let buffer = match block.capacity() {
-            0 => shared.worker.buffers.take(),
+            0 => client.buffer(&shared.worker.buffers),
             _ => block,
         };
         let (received, buffer) = match upstream.h2().cloned() {
@@ -311,7 +311,11 @@ impl Download<'_, '_> {
         body.counter = self.counter(worker, view);
         // More is there than the buffer took: it goes along. Where a length says how much is to
         // come, an end or an error that this look meets is not mistaken for another.
-        let more = body.filled && matches!(meta.framing, Framing::Length(_)) && body.passes();
+        // A message waits for room before it takes more.
+        let more = body.filled
+            && matches!(meta.framing, Framing::Length(_))
+            && body.passes()
+            && !to_message;
         let mut out = match self.spent.capacity() {
             _ if more => worker.buffers.take_large(),
             0 => worker.buffers.take(),
@@ -451,23 +455,30 @@ impl Download<'_, '_> {
         let reset = body.framing == Framing::UntilClose;
         let broken = |flag| Downloaded::Broken { flag, reset };
         loop {
-            if shared.uploaded.get() {
-                shared.await_upstream(worker.timers.now());
+            // A download may rest for hours: nothing is held until the upstream has more, and the
+            // client takes it.
+            if !body.filled {
+                if shared.uploaded.get() {
+                    shared.await_upstream(worker.timers.now());
+                }
+                let _ = shared.attended(upstream.readable()).await;
             }
-            let mut chunk = Vec::new();
-            let mut at_hand = None;
-            if body.filled {
-                chunk = worker.buffers.take_large();
-                at_hand = upstream.recv_at_hand(&mut chunk);
+            if client.h2().is_some() && shared.uploaded.get() {
+                shared.arm_client(worker.timers.now(), shared.timeouts.idle, Direction::Both);
             }
-            let received = match at_hand {
+            let Ok(room) = client.room().await else { return Downloaded::Client };
+            let mut chunk = worker.buffers.take_for(room);
+            let received = match upstream.recv_at_hand(&mut chunk) {
                 Some(received) => received,
-                None => {
-                    // A download may rest for hours: nothing is held until the upstream has more.
+                None if body.filled => {
                     worker.buffers.put(chunk);
-                    let _ = shared.attended(upstream.readable()).await;
+                    client.pass();
+                    body.filled = false;
+                    continue;
+                }
+                None => {
                     let received;
-                    (received, chunk) = upstream.recv(worker.buffers.take_large()).await;
+                    (received, chunk) = upstream.recv(chunk).await;
                     received
                 }
             };

@@ -26,7 +26,9 @@ use super::download::{Download, Downloaded};
 use super::exchange::{Answer, Outcome, Received, Request};
 use super::flow::Shared;
 use super::record::Record;
-use super::reply::{Reply, body_refused, failure_text, reset, stream_reset, unavailable};
+use super::reply::{
+    Reply, body_refused, disconnected, failure_text, reset, stream_reset, unavailable,
+};
 use super::shadow;
 use super::upgrade::Switched;
 use super::upload::{Body, DISCARD, Taken, Text, Uploaded, upload};
@@ -68,7 +70,7 @@ pub(crate) async fn forward<'a>(
         request.rewritten = Some(path);
     }
     let key = affinity(request, action);
-    let mut out = worker.buffers.take();
+    let mut out = client.writer.buffer(&worker.buffers);
     write_head(request, route, action, host(request, action), record, &mut out);
     let head = out.len();
     let (framing, is_message) = (request.meta.framing, client.reader.is_message());
@@ -130,10 +132,12 @@ pub(crate) async fn forward<'a>(
         false => Wanted::Open,
     };
     let answer = loop {
-        let found = upstream::acquire(worker, cluster, &state, &mut preference, wanted).await;
-        let mut upstream = match found {
-            Ok(upstream) => upstream,
-            Err(error) => {
+        // Without a client, nobody needs a connection.
+        let acquired = upstream::acquire(worker, cluster, &state, &mut preference, wanted);
+        let mut upstream = match attempt.client.unless_reset(acquired).await {
+            Some(Ok(upstream)) => upstream,
+            None => break Answer::Ours(disconnected(), edits),
+            Some(Err(error)) => {
                 attempt.record.transport_failure = failure_text(error);
                 break Answer::Ours(unavailable(error), edits);
             }
@@ -195,6 +199,10 @@ pub(crate) async fn forward<'a>(
                 }
                 if reusable {
                     upstream.rest(worker.timers.at(now));
+                } else if attempt.record.flags.contains(Flags::DC)
+                    && repeatable(attempt.request.view.method(), false)
+                {
+                    upstream.stream.cut();
                 }
                 break Answer::Sent(outcome);
             }

@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use ringway_core::limits::{HEAD_TIMEOUT, STREAMS_MAX};
+use ringway_core::limits::{HEAD_TIMEOUT, STREAMS_BEGUN_PER_TURN, STREAMS_MAX};
 use ringway_core::observe::metric::{ListenerCell, WorkerCell};
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::meter::Role;
@@ -21,6 +21,7 @@ use crate::net::h2::{H2Connection, Incoming};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
+use crate::net::tls::Pace;
 use crate::rt::{self, Part};
 use crate::worker::{ListenerState, Worker};
 
@@ -98,11 +99,14 @@ pub(crate) fn serve(client: Client) -> Part {
                 calmed = true;
                 worker.slab.listener_add(downstream.listener.slot, ListenerCell::Http2Floods, 1);
             }
-            while let Some(request) = connection.take_request() {
+            for _ in 0..STREAMS_BEGUN_PER_TURN {
+                let Some(request) = connection.take_request() else { break };
                 begin(&downstream, request);
             }
         };
-        connection.carry(worker, &mut stream, turn).await;
+        let waiting = &downstream.listener.handshakes_waiting;
+        let pace = Pace { turns: &worker.turns, waiting };
+        connection.carry(worker, &mut stream, pace, turn).await;
         None
     })
 }

@@ -147,7 +147,7 @@ pub(super) fn body_refused(error: BodyError) -> Reply {
 
 pub(super) fn failure_text(error: NoUpstream) -> &'static str {
     match error {
-        NoUpstream::NoEndpoint => "",
+        NoUpstream::NoEndpoint | NoUpstream::Overflow => "",
         NoUpstream::Refused => "delayed connect error: connection refused",
         NoUpstream::TimedOut => "connection timeout",
         NoUpstream::Tls(reason) => reason,
@@ -173,6 +173,12 @@ pub(super) fn unavailable(error: NoUpstream) -> Reply {
             "upstream_reset_before_response_started{remote_connection_failure}",
             "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
         ),
+        NoUpstream::Overflow => {
+            let text = "upstream connect error or disconnect/reset before headers. \
+                        reset reason: overflow";
+            let details = "upstream_reset_before_response_started{overflow}";
+            Reply { overloaded: true, ..Reply::new(503, Flags::UO, details, text) }
+        }
         NoUpstream::TimedOut => Reply::new(
             503,
             Flags::UF,
@@ -188,6 +194,11 @@ pub(super) fn stream_reset() -> Reply {
         "upstream connect error or disconnect/reset before headers. reset reason: remote reset";
     let details = "upstream_reset_before_response_started{remote_reset}";
     Reply::new(503, Flags::UR, details, text)
+}
+
+/// Nobody is there to read it.
+pub(super) fn disconnected() -> Reply {
+    Reply::new(503, Flags::DC, "downstream_remote_disconnect", "")
 }
 
 pub(super) fn reset(reason: &str) -> Reply {

@@ -59,6 +59,16 @@ impl Buffers {
         free.unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER_BYTES))
     }
 
+    /// An empty buffer of the capacity that suits bytes that are there, of which no more than `most`
+    /// are wanted: a large one where that fits.
+    pub(crate) fn take_for(&self, most: usize) -> Vec<u8> {
+        match most {
+            LARGE_BUFFER_BYTES.. => self.take_large(),
+            BUFFER_BYTES.. => self.take(),
+            _ => Vec::with_capacity(most),
+        }
+    }
+
     /// An empty buffer for the TLS records of a large buffer's bytes. Kept apart, so that large
     /// buffers stay as large as they are: what is received into one fits a sealed one.
     pub(crate) fn take_sealed(&self) -> Vec<u8> {

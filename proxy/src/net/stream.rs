@@ -21,6 +21,7 @@ use monoio::io::{
     OwnedWriteHalf, Splitable,
 };
 use monoio::net::TcpStream;
+use ringway_core::limits::SMALL_BUFFER_BYTES;
 use ringway_core::wire::h2::frame::Code;
 
 use super::buffer::Buffers;
@@ -205,6 +206,24 @@ impl Stream {
         .await
     }
 
+    /// Waits for something that may be given up; `None`: the client has given its stream up, which
+    /// HTTP/2 tells at once.
+    pub(crate) async fn unless_reset<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+        let Some(stream) = self.h2() else { return Some(waiting.await) };
+        let mut waiting = pin!(waiting);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if stream.is_reset() {
+                return Poll::Ready(None);
+            }
+            self.timer.wait(cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Whether the connection is open and nothing of it waits to be received: good for another
     /// request.
     pub(crate) fn is_quiet(&self) -> bool {
@@ -228,6 +247,15 @@ impl Stream {
             session.close();
         }
         self.timer.stop(Direction::Write);
+    }
+
+    /// Nobody wants more of what the peer says, and nothing comes of its not having read what it was
+    /// sent: the end of a TCP connection is a reset, which leaves no port in TIME-WAIT behind. Clients
+    /// that ask and leave would use them up.
+    pub(crate) fn cut(&self) {
+        if let Writer::Tcp(..) = &self.writer {
+            socket::reset_on_close(self.timer.fd());
+        }
     }
 
     /// What was sent is not all that there was to send: the connection's end must not pass for
@@ -426,6 +454,32 @@ impl Writer {
             Self::Tcp(tcp, None) => send_plain(tcp, buffer).await,
             Self::Tcp(tcp, Some(session)) => session.send(tcp, buffer).await,
             Self::H2(stream) => stream.send(buffer, head, end).await,
+        }
+    }
+
+    /// An empty buffer to wait with for what this peer is sent. One that has many streams open
+    /// gets small ones.
+    pub(crate) fn buffer(&self, buffers: &Buffers) -> Vec<u8> {
+        match self {
+            Self::H2(stream) if stream.is_one_of_many() => Vec::with_capacity(SMALL_BUFFER_BYTES),
+            _ => buffers.take(),
+        }
+    }
+
+    /// Waits until the peer takes more of a message's body, and says how much of it can be sent
+    /// without another wait. Others of its streams wait meanwhile: send it, or
+    /// [pass](Writer::pass). What is no stream only knows by sending.
+    pub(crate) async fn room(&mut self) -> io::Result<usize> {
+        match self {
+            Self::H2(stream) => stream.room().await,
+            Self::Tcp(..) => Ok(usize::MAX),
+        }
+    }
+
+    /// Nothing is sent into the room that there is: others may.
+    pub(crate) fn pass(&self) {
+        if let Self::H2(stream) = self {
+            stream.leave_queue();
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) enum Failure {
     Refused(rustls::Error),
 }
 
-/// How a listener's handshakes come by their turns.
+/// How a listener's handshakes, and clients that ask for much at once, come by their turns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace<'t> {
     pub(crate) turns: &'t Turns,
@@ -52,7 +52,7 @@ pub(crate) struct Pace<'t> {
 }
 
 impl<'t> Pace<'t> {
-    async fn turn(self) -> Turn<'t> {
+    pub(super) async fn turn(self) -> Turn<'t> {
         self.turns.turn(self.waiting).await
     }
 }

@@ -19,6 +19,7 @@ use super::NoUpstream;
 use crate::net::h2::{H2Connection, H2Stream};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
+use crate::net::tls::Pace;
 use crate::rt;
 use crate::worker::Worker;
 use crate::worker::state::{OpenUpstream, PoolLimits};
@@ -88,8 +89,9 @@ pub(crate) struct Connecting<'m> {
 }
 
 impl Drop for Connecting<'_> {
+    /// Given up: whoever waits makes one.
     fn drop(&mut self) {
-        self.end(Err(NoUpstream::Refused));
+        self.end(Ok(()));
     }
 }
 
@@ -192,7 +194,8 @@ impl Multiplexed {
                     looked = timers.now();
                     timers.arm(&timer, looked, patience, Direction::Wake);
                 };
-                connection.carry(&carrier, &mut stream, turn).await;
+                let pace = Pace { turns: &carrier.turns, waiting: &Cell::default() };
+                connection.carry(&carrier, &mut stream, pace, turn).await;
                 drop(open);
             },
             move || {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use monoio::net::TcpStream;
 use ringway_core::ir::{Transport, UpstreamProtocol};
-use ringway_core::limits::{CONNECT_ATTEMPTS_MAX, CONNECT_TIMEOUT};
+use ringway_core::limits::{CLUSTER_CONNECTIONS_MAX, CONNECT_ATTEMPTS_MAX, CONNECT_TIMEOUT};
 use ringway_core::observe::metric::ClusterCell;
 use ringway_core::table::Cluster;
 use ringway_core::tls;
@@ -32,8 +32,17 @@ pub(crate) enum NoUpstream {
     NoEndpoint,
     Refused,
     TimedOut,
+    /// So many connections are being made that this one was not begun.
+    Overflow,
     /// TLS came to nothing, for this reason in Envoy's words.
     Tls(&'static str),
+}
+
+impl NoUpstream {
+    /// Whether another endpoint is worth a try: a time-out has used up the client's patience.
+    fn is_quick(self) -> bool {
+        !matches!(self, Self::TimedOut | Self::Overflow)
+    }
 }
 
 /// Which connection a request may have.
@@ -68,12 +77,12 @@ pub(crate) async fn acquire(
         };
         let address = endpoint.address;
         if cluster.spec.protocol == UpstreamProtocol::Http2 && wanted != Wanted::Tunnel {
-            match share(worker, cluster, endpoint, state.limits()).await {
+            match share(worker, cluster, state, endpoint).await {
                 Ok(upstream) => return Ok(upstream),
                 Err(error) => failure = error,
             }
             preference.tried.push(address);
-            if failure == NoUpstream::TimedOut {
+            if !failure.is_quick() {
                 break;
             }
             continue;
@@ -86,7 +95,7 @@ pub(crate) async fn acquire(
                 Err(endpoint) => endpoint,
             };
         }
-        match Box::pin(dial(worker, cluster, address)).await {
+        match Box::pin(dial(worker, cluster, state, address)).await {
             Ok((stream, tls, open)) => {
                 let held = Held::Alone { born: worker.timers.now(), open, tls };
                 return Ok(Upstream { stream, endpoint, reused: false, held });
@@ -94,8 +103,7 @@ pub(crate) async fn acquire(
             Err(error) => failure = error,
         }
         preference.tried.push(address);
-        // A time-out has used up the client's patience; only quick failures try again.
-        if failure == NoUpstream::TimedOut {
+        if !failure.is_quick() {
             break;
         }
     }
@@ -106,18 +114,18 @@ pub(crate) async fn acquire(
 async fn share(
     worker: &Rc<Worker>,
     cluster: &Cluster,
+    state: &ClusterState,
     endpoint: Chosen,
-    limits: PoolLimits,
 ) -> Result<Upstream, NoUpstream> {
     let pool = &endpoint.shared;
     let tls = match &cluster.spec.transport {
         Transport::Tls(tls) => tls.as_ref(),
         Transport::Cleartext => None,
     };
-    let lease = match pool.find(worker.timers.now(), limits, tls).await? {
+    let lease = match pool.find(worker.timers.now(), state.limits(), tls).await? {
         Found::Place(lease) => lease,
         Found::None(connecting) => {
-            let made = match Box::pin(dial(worker, cluster, endpoint.address)).await {
+            let made = match Box::pin(dial(worker, cluster, state, endpoint.address)).await {
                 Ok((stream, tls, open)) => Ok(pool.add(worker, stream, tls, open)),
                 Err(error) => Err(error),
             };
@@ -134,8 +142,13 @@ async fn share(
 async fn dial(
     worker: &Rc<Worker>,
     cluster: &Cluster,
+    state: &ClusterState,
     address: SocketAddr,
 ) -> Result<(Stream, Option<Arc<tls::Client>>, OpenUpstream), NoUpstream> {
+    let open = worker.slab.cluster(cluster.slot, ClusterCell::ConnectionsActive);
+    let making = state.make().filter(|_| open < CLUSTER_CONNECTIONS_MAX);
+    let _making = making.ok_or(NoUpstream::Overflow)?;
+    worker.turns.dial().await;
     let patience = cluster.spec.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let started = worker.timers.now();
     // A connect may be dropped: no bytes are on their way yet.

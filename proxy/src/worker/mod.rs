@@ -190,7 +190,8 @@ pub(crate) struct ListenerState {
     pub(crate) closed: Cell<bool>,
     /// Its connections.
     open: Cell<usize>,
-    /// Those whose client has said something of a handshake, for which there was no time yet.
+    /// Those whose client has said something of a handshake, or much at once, for which there was no
+    /// time yet.
     pub(crate) handshakes_waiting: Cell<usize>,
 }
 

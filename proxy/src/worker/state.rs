@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ringway_core::feed::Feed;
 use ringway_core::ir::Transport;
 use ringway_core::limits::{
-    CONNECT_ATTEMPTS_MAX, IDLE_UPSTREAMS_PER_ENDPOINT_MAX, UPSTREAM_IDLE_TIMEOUT,
+    CONNECT_ATTEMPTS_MAX, CONNECTING_MAX, IDLE_UPSTREAMS_PER_ENDPOINT_MAX, UPSTREAM_IDLE_TIMEOUT,
 };
 use ringway_core::name::ClusterSlot;
 use ringway_core::observe::metric::{ClusterCell, Slab};
@@ -227,6 +227,18 @@ pub(crate) struct ClusterState {
     version: Cell<u64>,
     turn: Cell<usize>,
     limits: Cell<PoolLimits>,
+    /// Connections being made.
+    connecting: Cell<usize>,
+}
+
+/// A connection being made, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Making<'s>(&'s Cell<usize>);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// What one request knows about where it should go: its key, and where it failed.
@@ -247,7 +259,17 @@ impl ClusterState {
             version: Cell::new(0),
             turn: Cell::new(offset),
             limits: Cell::default(),
+            connecting: Cell::default(),
         }
+    }
+
+    /// One more connection is being made; `None`: enough are.
+    pub(crate) fn make(&self) -> Option<Making<'_>> {
+        let connecting = self.connecting.get();
+        (connecting < CONNECTING_MAX).then(|| {
+            self.connecting.set(connecting + 1);
+            Making(&self.connecting)
+        })
     }
 
     /// Takes the endpoints of a feed; those that stay keep their connections.

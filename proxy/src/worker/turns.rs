@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use ringway_core::limits::HANDSHAKE_TURN;
+use ringway_core::limits::{DIALS_PER_TURN, HANDSHAKE_TURN};
 
 /// One worker's turns.
 #[derive(Debug)]
@@ -30,11 +30,14 @@ pub(crate) struct Turns {
     number: Cell<u64>,
     /// What handshakes took of this turn.
     spent: Cell<Duration>,
+    /// Connections to upstreams that began since a turn was last waited for.
+    dials: Cell<usize>,
     /// Handshakes that wait for a turn: no more than are in flight.
     waiting: RefCell<VecDeque<Waker>>,
     /// How many of those that ever waited may work.
     called: Cell<u64>,
-    /// Who waits for the next turn whatever it has to spend: one per listening socket.
+    /// Who waits for the next turn whatever it has to spend: one per listening socket, per client that
+    /// sends much, and per connection to an upstream that is to begin.
     resting: RefCell<Vec<Waker>>,
 }
 
@@ -52,6 +55,7 @@ impl Turns {
             rung: Cell::default(),
             number: Cell::default(),
             spent: Cell::default(),
+            dials: Cell::default(),
             waiting: RefCell::default(),
             called: Cell::default(),
             resting: RefCell::default(),
@@ -97,12 +101,21 @@ impl Turns {
         .await;
     }
 
+    /// Waits until another connection to an upstream may begin.
+    pub(crate) async fn dial(&self) {
+        while self.dials.get() == DIALS_PER_TURN {
+            self.next().await;
+        }
+        self.dials.set(self.dials.get() + 1);
+    }
+
     /// A turn begins: to be called whenever the inbox was heard of. Does not ring: before the inbox
     /// has waited again, epoll's driver would hear of it without having been asked.
     pub(super) fn begin(&self) {
         self.rung.set(false);
         self.number.set(self.number.get().wrapping_add(1));
         self.spent.set(Duration::ZERO);
+        self.dials.set(0);
         for waker in self.resting.take() {
             waker.wake();
         }

@@ -178,7 +178,6 @@ fn flood(gateway: &Gateway, frames: Attack, lasts: Duration, more: Duration) -> 
 
 /// A second of each.
 #[test]
-#[ignore = "requests whose answers nobody reads hold a buffer each: 270 MiB where 64 may be"]
 fn floods_slow_nobody_down() {
     floods(&DRIVERS[..1], Duration::from_secs(1), MORE_BESIDE_TESTS);
 }

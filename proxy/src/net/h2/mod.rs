@@ -22,7 +22,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use ringway_core::limits::{HEAD_BYTES_MAX, LARGE_BUFFER_BYTES, LINGER, LINGER_BYTES_MAX};
+use ringway_core::limits::{
+    HEAD_BYTES_MAX, LARGE_BUFFER_BYTES, LINGER, LINGER_BYTES_MAX, STREAMS_BEGUN_PER_TURN,
+};
 use ringway_core::wire::h1::parse::Limits;
 use ringway_core::wire::h2::connection::{Config, Connection, Event, Key};
 use ringway_core::wire::h2::frame::Code;
@@ -36,6 +38,7 @@ use super::buffer::Buffers;
 use super::socket::Direction;
 use super::stream::{Reader, Stream, Writer};
 use super::timer::Timers;
+use super::tls::Pace;
 use crate::worker::Worker;
 
 /// Streams wait once so much waits to be sent.
@@ -43,6 +46,9 @@ const OUT_BYTES_MAX: usize = LARGE_BUFFER_BYTES;
 
 /// A peer that sends without a pause lets others have their turn after so many receives.
 const RECEIVES_PER_TURN: usize = 16;
+
+/// A peer that sent more frames at once has its next ones read when it is its turn.
+const FRAMES_PER_TURN: u64 = 128;
 
 /// For upstreams that speak HTTP/1.1: in HTTP/2 a WebSocket has no key (RFC 8441 §5), and the answer
 /// to this one is looked at by nobody.
@@ -225,11 +231,12 @@ impl H2Connection {
         self: &Rc<Self>,
         worker: &Worker,
         stream: &mut Stream,
+        pace: Pace<'_>,
         mut turn: impl FnMut(),
     ) {
         let timer = stream.timer.clone();
         let Stream { reader, writer, .. } = stream;
-        let mut receive = pin!(self.receive(worker, reader));
+        let mut receive = pin!(self.receive(worker, reader, pace));
         let mut send = pin!(self.send(worker, writer));
         let (mut received, mut sent) = (false, false);
         poll_fn(|cx| {
@@ -255,11 +262,17 @@ impl H2Connection {
         .await;
     }
 
-    async fn receive(self: &Rc<Self>, worker: &Worker, reader: &mut Reader) {
+    async fn receive(self: &Rc<Self>, worker: &Worker, reader: &mut Reader, pace: Pace<'_>) {
         let (mut quick, mut thrown, mut turns) = (false, 0, 0);
+        // Nothing is known yet of a new client.
+        let mut heavy = true;
         loop {
             turns += 1;
             if turns % RECEIVES_PER_TURN == 0 {
+                worker.turns.next().await;
+            }
+            // Nor are those heard further of whose requests many wait to begin.
+            while self.requests.borrow().len() >= STREAMS_BEGUN_PER_TURN {
                 worker.turns.next().await;
             }
             // Who does not take our answers is not heard.
@@ -278,6 +291,11 @@ impl H2Connection {
                 quick = false;
                 continue;
             };
+            // What asks for much work has its time of a turn together with all others of the kind.
+            let _turn = match (&received, heavy) {
+                (Ok(1..), true) => Some(pace.turn().await),
+                _ => None,
+            };
             let over = self.codec.borrow().over().is_some();
             match received {
                 Ok(n) if n > 0 && over => {
@@ -291,7 +309,11 @@ impl H2Connection {
                     quick = true;
                     let now = worker.timers.now();
                     self.heard.set(now);
-                    let metered = self.meter.borrow_mut().received(&buffer, now);
+                    let mut meter = self.meter.borrow_mut();
+                    let frames = meter.frames();
+                    let metered = meter.received(&buffer, now);
+                    heavy = meter.frames() - frames > FRAMES_PER_TURN;
+                    drop(meter);
                     self.deliver(&buffer);
                     worker.buffers.put(buffer);
                     self.calm(metered);

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use ringway_core::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
+use ringway_core::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES, STREAMS_BUFFERED_MAX};
 use ringway_core::wire::h2::connection::{Failure, Gone, Key};
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::hpack::Fields;
@@ -112,6 +112,11 @@ impl H2Stream {
     /// Why the last operation failed, if the stream did.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.failure.get()
+    }
+
+    /// Whether its connection has so many that each takes little while it waits.
+    pub(in crate::net) fn is_one_of_many(&self) -> bool {
+        self.connection.streams() > STREAMS_BUFFERED_MAX
     }
 
     /// Whether anything may follow the head of a client's request.
@@ -308,7 +313,8 @@ impl H2Stream {
         }
         let mut body = &bytes[head..];
         while !body.is_empty() {
-            let room = poll_fn(|cx| self.poll_room(cx)).await?;
+            let room = self.room().await?;
+            self.take_turn();
             let (now, later) = body.split_at(room.min(body.len()));
             body = later;
             let ends = ends && later.is_empty();
@@ -326,6 +332,8 @@ impl H2Stream {
                 connection.sending(|codec| codec.send_data(key, b"", true))
             })?;
         }
+        // It may have had room and no use for it.
+        self.leave_queue();
         Ok(())
     }
 
@@ -380,7 +388,12 @@ impl H2Stream {
         Poll::Pending
     }
 
-    /// Waits until some bytes of a body may be sent, and says how many.
+    /// Waits until some bytes of a body may be sent, and says how many. It stays this one's turn
+    /// until they are sent or it leaves the queue.
+    pub(in crate::net) async fn room(self: &Rc<Self>) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_room(cx)).await
+    }
+
     fn poll_room(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(key) = self.key.get().filter(|_| !self.timer.is_stopped()) else {
             return Poll::Ready(Err(stopped()));
@@ -392,7 +405,7 @@ impl H2Stream {
         let out = OUT_BYTES_MAX.saturating_sub(codec.out.len());
         let stream_has_room = codec.stream_has_room(key);
         drop(codec);
-        if room > 0 && out > 0 && self.takes_turn() {
+        if room > 0 && out > 0 && self.is_first() {
             return Poll::Ready(Ok(room.min(out)));
         }
         if stream_has_room {
@@ -406,16 +419,14 @@ impl H2Stream {
     }
 
     /// Whether nobody else is to send first.
-    fn takes_turn(self: &Rc<Self>) -> bool {
-        let mut waiting = self.connection.waiting.borrow_mut();
-        match waiting.front() {
-            None => true,
-            Some(first) if Rc::ptr_eq(first, self) => {
-                waiting.pop_front();
-                self.queued.set(false);
-                true
-            }
-            Some(_) => false,
+    fn is_first(self: &Rc<Self>) -> bool {
+        self.connection.waiting.borrow().front().is_none_or(|first| Rc::ptr_eq(first, self))
+    }
+
+    /// The first one sends, and waits no more.
+    fn take_turn(&self) {
+        if self.queued.replace(false) {
+            self.connection.waiting.borrow_mut().pop_front();
         }
     }
 
@@ -426,7 +437,7 @@ impl H2Stream {
         self.timer.wait(cx.waker());
     }
 
-    fn leave_queue(self: &Rc<Self>) {
+    pub(in crate::net) fn leave_queue(self: &Rc<Self>) {
         if self.queued.replace(false) {
             self.connection.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, self));
             self.connection.offer_room();
