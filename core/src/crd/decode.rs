@@ -516,6 +516,30 @@ macro_rules! record {
                 record.declare_dead(Self::SHAPE.dead);
                 $( $rest::declare(record); )?
             }
+
+            /// Writes each field.
+            #[allow(unused_variables, reason = "some records have no fields")]
+            pub(crate) fn encode_into(
+                &self,
+                map: &mut serde_json::Map<String, serde_json::Value>,
+            ) {
+                $(
+                    $crate::crd::encode::put(
+                        map,
+                        $crate::crd::decode::record!(@keys $field $($($key)+)?)[0],
+                        &self.$field,
+                    );
+                )*
+                $( $rest::encode_into(&self.rest, map); )?
+            }
+        }
+
+        impl $crate::crd::encode::Encode for $name {
+            fn encode(&self) -> serde_json::Value {
+                let mut map = serde_json::Map::new();
+                self.encode_into(&mut map);
+                map.into()
+            }
         }
 
         impl $crate::crd::decode::Decode for $name {
@@ -561,6 +585,12 @@ macro_rules! choice {
             /// As written in a manifest.
             pub fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $text ),+ }
+            }
+        }
+
+        impl $crate::crd::encode::Encode for $name {
+            fn encode(&self) -> serde_json::Value {
+                self.as_str().into()
             }
         }
 

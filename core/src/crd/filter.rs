@@ -2,6 +2,7 @@
 //! Filter and FilterPolicy: what a request has to pass, and which requests.
 
 use super::decode::{At, Context, Decode, Untyped, choice, record};
+use super::encode::Encode;
 use super::node::Node;
 use super::schema::Form;
 
@@ -45,6 +46,19 @@ choice! {
         Jwt = "jwt",
         OAuth2 = "oauth2",
         Plugin = "plugin",
+    }
+}
+
+impl Encode for Filter {
+    fn encode(&self) -> serde_json::Value {
+        let name = match self.kind {
+            FilterKind::ApiKey => "APIKey",
+            FilterKind::External => "External",
+            FilterKind::Jwt => "JWT",
+            FilterKind::OAuth2 => "OAuth2",
+            FilterKind::Plugin => "Plugin",
+        };
+        serde_json::json!({name: {}})
     }
 }
 

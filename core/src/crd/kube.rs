@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::decode::{At, Context, Decode, record};
+use super::encode::{Encode, redacted};
 use super::node::{Node, Value};
 use super::schema::Form;
 
@@ -38,6 +39,15 @@ record! {
 pub enum IntOrString {
     Int(i64),
     String(String),
+}
+
+impl Encode for IntOrString {
+    fn encode(&self) -> serde_json::Value {
+        match self {
+            Self::Int(value) => value.encode(),
+            Self::String(text) => text.encode(),
+        }
+    }
 }
 
 impl Decode for IntOrString {
@@ -176,6 +186,16 @@ record! {
     open yes
 }
 
+impl Encode for Secret {
+    fn encode(&self) -> serde_json::Value {
+        let data = self.data.keys().map(|key| (key.clone(), redacted()));
+        serde_json::json!({
+            "type": self.r#type,
+            "data": data.collect::<serde_json::Map<_, _>>(),
+        })
+    }
+}
+
 impl Decode for Secret {
     fn decode(node: &Node<'_>, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let SecretFields { r#type, data, string_data } = SecretFields::decode(node, at, cx)?;
@@ -193,6 +213,12 @@ impl Decode for Secret {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Base64(SecretBytes);
+
+impl Encode for Base64 {
+    fn encode(&self) -> serde_json::Value {
+        redacted()
+    }
+}
 
 impl Decode for Base64 {
     fn decode(node: &Node<'_>, at: &At<'_>, cx: &mut Context) -> Option<Self> {

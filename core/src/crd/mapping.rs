@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 
 use super::decode::{At, Context, Decode, Unwritten, choice, record};
+use super::encode::Encode;
 use super::node::Node;
 use super::schema::Form;
 
@@ -479,6 +480,26 @@ record! {
         pub request_headers: Option<RequestHeaders>,
         /// An entry with the name of the gateway.
         pub source_cluster: Option<KeyOnly>,
+    }
+}
+
+impl Encode for LabelSpecifier {
+    fn encode(&self) -> serde_json::Value {
+        use serde_json::json;
+        match self {
+            Self::DestinationCluster { key } => json!({"destination_cluster": {"key": key}}),
+            Self::GenericKey { key: None, value } => json!({"generic_key": {"value": value}}),
+            Self::GenericKey { key, value } => json!({"generic_key": {"key": key, "value": value}}),
+            Self::RemoteAddress { key } => json!({"remote_address": {"key": key}}),
+            Self::RequestHeaders { key, header_name, omit_if_not_present } => json!({
+                "request_headers": {
+                    "key": key,
+                    "header_name": header_name,
+                    "omit_if_not_present": omit_if_not_present,
+                },
+            }),
+            Self::SourceCluster { key } => json!({"source_cluster": {"key": key}}),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod decode;
 pub mod dev_portal;
+pub mod encode;
 pub mod expand;
 pub mod filter;
 pub mod host;

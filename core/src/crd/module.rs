@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::decode::{At, Context, Decode, Untyped, choice, record};
+use super::encode::Encode;
 use super::mapping::{
     AddedHeader, CircuitBreaker, Cors, ErrorResponseOverride, Keepalive, LabelSpecifier,
     LoadBalancer, RetryPolicy,
@@ -21,6 +22,12 @@ pub struct Module {
     pub config: Box<Config>,
     /// Keys of `spec.config` that were written but could not be read.
     pub refused_keys: Vec<String>,
+}
+
+impl Encode for Module {
+    fn encode(&self) -> serde_json::Value {
+        serde_json::json!({"config": self.config.encode()})
+    }
 }
 
 impl Decode for Module {
@@ -247,6 +254,15 @@ choice! {
 pub enum LogFormat {
     Json(BTreeMap<String, String>),
     Text(String),
+}
+
+impl Encode for LogFormat {
+    fn encode(&self) -> serde_json::Value {
+        match self {
+            Self::Json(keys) => keys.encode(),
+            Self::Text(text) => text.encode(),
+        }
+    }
 }
 
 impl Decode for LogFormat {
