@@ -297,6 +297,8 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 pub const ADMIN_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// An admin request must arrive, and its answer be taken, within this time.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A port beside the admin port that is taken is tried again after this time.
+pub const SIDE_PORT_RETRY: Duration = Duration::from_secs(1);
 
 /// Names that are resolved at the same time.
 pub const DNS_LOOKUPS_MAX: usize = 64;

@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use ringway_core::limits;
 use ringway_core::snapshot::{ServiceResolution, Settings};
+use ringway_sync::admin;
 use ringway_sync::log::{Level, Style};
 
 /// An API gateway that serves Emissary-ingress manifests with a data plane of its own.
@@ -23,7 +24,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Serve the objects of a cluster, or a folder of manifests; changes are served as they happen
-    Run(Run),
+    Run(Box<Run>),
     /// Serve sample manifests in front of built-in back ends, to try things out
     Demo(Demo),
     /// Say what is wrong with a folder of manifests (exit status 0: nothing, 1: something is
@@ -35,6 +36,10 @@ pub(crate) enum Verb {
     Status(Ask),
     /// List what a running gateway serves
     Get(Get),
+    /// Make a running gateway drain: it is not ready any more, goes on accepting for its shutdown
+    /// delay, finishes what is under way, and waits for SIGTERM. For a preStop hook; waits until it
+    /// is done
+    Drain(Drain),
     /// Say whether this node gives a gateway what it needs (exit status 1: something is missing)
     Doctor,
     /// Print the CustomResourceDefinitions of all kinds that are read, for `kubectl apply
@@ -78,6 +83,16 @@ pub(crate) struct Get {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Drain {
+    /// Admin port of the running gateway [default: that of the gateway in this container]
+    #[arg(long, value_name = "URL", env = "RINGWAY_ADMIN")]
+    pub(crate) admin: Option<String>,
+    /// Begin it, and do not wait
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// Folder of manifests (.yaml, .yml, .json; subfolders included), or a single file [default:
     /// the cluster that it runs in, or that the kubeconfig names]
@@ -93,6 +108,14 @@ pub(crate) struct Run {
     /// drains once this one serves; then wait there for a successor
     #[arg(long, value_name = "PATH", env = "RINGWAY_HANDOVER")]
     pub(crate) handover: Option<PathBuf>,
+    /// Once a successor serves and what was under way is done, wait for SIGTERM instead of ending:
+    /// for whoever would start an ended process again
+    #[arg(long, env = "RINGWAY_STAY", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", action = clap::ArgAction::Set, hide_possible_values = true)]
+    pub(crate) stay: bool,
+    #[command(flatten)]
+    pub(crate) sides: Sides,
     /// Listen beside whoever listens on the same ports already; needs net.ipv4.tcp_migrate_req=1
     #[arg(long, env = "RINGWAY_SHARE_PORTS", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -103,6 +126,58 @@ pub(crate) struct Run {
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "false", action = clap::ArgAction::Set, hide_possible_values = true)]
     pub(crate) helpful_404: bool,
+}
+
+/// Emissary's other ports. As a rule they are where the admin port is: the second and third on
+/// loopback in any case.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Sides {
+    /// Address for `/snapshot-external`: all objects, without secrets; or off [default: port 8005
+    /// beside the admin port, unless AMBASSADOR_DISABLE_SNAPSHOT_SERVER is set]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = side, env = "RINGWAY_SNAPSHOT_ADDR")]
+    pub(crate) snapshot_addr: Option<Side>,
+    /// Address for `/ready` alone; or off [default: port 8006 of loopback, or as
+    /// AMBASSADOR_READY_PORT says]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = side, env = "RINGWAY_READY_ADDR")]
+    pub(crate) ready_addr: Option<Side>,
+    /// Address for scripts that ask Envoy's admin port for statistics or to drain; only loopback is
+    /// answered; or off [default: port 8001 of loopback]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = side, env = "RINGWAY_ENVOY_ADMIN_ADDR")]
+    pub(crate) envoy_admin_addr: Option<Side>,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Side(pub(crate) Option<SocketAddr>);
+
+fn side(text: &str) -> Result<Side, String> {
+    match text {
+        "off" => Ok(Side(None)),
+        _ => text
+            .parse()
+            .map(|at| Side(Some(at)))
+            .map_err(|_| "write it as 127.0.0.1:8001, or off".into()),
+    }
+}
+
+impl Sides {
+    /// Where they are beside this admin port.
+    pub(crate) fn beside(&self, admin: SocketAddr, environment: &Environment) -> admin::Sides {
+        // An admin port that others are to reach is no reason to let them reach these.
+        let loopback =
+            if admin.ip().is_loopback() { admin.ip() } else { Ipv4Addr::LOCALHOST.into() };
+        let or = |side: Option<Side>, otherwise: Option<SocketAddr>| {
+            side.map_or(otherwise, |Side(address)| address)
+        };
+        let snapshot = environment.snapshot.then(|| SocketAddr::new(admin.ip(), 8005));
+        let ready = SocketAddr::new(loopback, environment.ready_port);
+        let envoy = SocketAddr::new(loopback, 8001);
+        admin::Sides {
+            snapshot: or(self.snapshot_addr, snapshot),
+            ready: or(self.ready_addr, Some(ready)),
+            envoy: or(self.envoy_admin_addr, Some(envoy)),
+        }
+    }
 }
 
 /// Which cluster.
@@ -309,6 +384,9 @@ pub(crate) struct Environment {
     /// `AMBASSADOR_UPDATE_MAPPING_STATUS`; Emissary's default is not to.
     pub(crate) update_status: bool,
     pub(crate) admin: SocketAddr,
+    /// Not with `AMBASSADOR_DISABLE_SNAPSHOT_SERVER`.
+    pub(crate) snapshot: bool,
+    pub(crate) ready_port: u16,
     pub(crate) workers: Option<usize>,
     pub(crate) drain_time: Duration,
     pub(crate) log: (Style, Level),
@@ -317,7 +395,7 @@ pub(crate) struct Environment {
 }
 
 /// Variables of Emissary that need nothing here.
-const WITHOUT_EFFECT: [&str; 12] = [
+const WITHOUT_EFFECT: [&str; 13] = [
     "AGENT_CONFIG_RESOURCE_NAME",
     "AMBASSADOR_AMBEX_NO_RATELIMIT",
     "AMBASSADOR_AMBEX_SNAPSHOT_COUNT",
@@ -327,6 +405,7 @@ const WITHOUT_EFFECT: [&str; 12] = [
     "AMBASSADOR_ENVOY_BASE_ID",
     "AMBASSADOR_FAST_RECONFIGURE",
     "AMBASSADOR_FORCE_SECRET_VALIDATION",
+    "AMBASSADOR_READY_LOG",
     "AMBASSADOR_RECONFIG_MAX_DELAY",
     "AMBASSADOR_SNAPSHOT_COUNT",
     "SCOUT_DISABLE",
@@ -362,6 +441,8 @@ impl Environment {
         let admin_ip = parsed(name, get(name), "127.0.0.1", &mut remarks);
         let name = "AMBASSADOR_HEALTHCHECK_BIND_PORT";
         let admin_port = parsed(name, get(name), "8877", &mut remarks);
+        let name = "AMBASSADOR_READY_PORT";
+        let ready_port = parsed(name, get(name), "8006", &mut remarks);
         let name = "ENVOY_CONCURRENCY";
         let workers = parsed(name, get(name), "one per CPU", &mut remarks);
         let name = "AMBASSADOR_DRAIN_TIME";
@@ -381,6 +462,8 @@ impl Environment {
                 admin_ip.unwrap_or(ADMIN.ip()),
                 admin_port.unwrap_or(ADMIN.port()),
             ),
+            snapshot: !get("AMBASSADOR_DISABLE_SNAPSHOT_SERVER").is_some_and(truthy),
+            ready_port: ready_port.unwrap_or(8006),
             workers,
             drain_time: drain_s.map_or(limits::DRAIN_TIME, Duration::from_secs),
             log: (

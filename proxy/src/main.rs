@@ -32,12 +32,13 @@ fn main() -> ExitCode {
     // either. A kernel that has none has none to refuse.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let outcome = match Args::parse().verb {
-        Verb::Run(run) => cli::run::run(run),
+        Verb::Run(run) => cli::run::run(*run),
         Verb::Demo(demo) => cli::demo::demo(demo),
         Verb::Check(check) => cli::check::check(&check),
         Verb::Explain(explain) => cli::explain::explain(&explain),
         Verb::Status(ask) => cli::get::status(&ask),
         Verb::Get(get) => cli::get::get(&get),
+        Verb::Drain(drain) => cli::drain::drain(&drain),
         Verb::Doctor => cli::doctor::doctor(),
         Verb::Crds(crds) => cli::crds::crds(&crds),
     };

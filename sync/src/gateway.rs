@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +29,7 @@ use ringway_core::problem::{Problems, Severity};
 use ringway_core::snapshot::{Settings, Snapshot};
 use ringway_core::table::Table;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::build::{Builder, Built};
 use crate::log::{self, Level};
@@ -48,6 +50,10 @@ pub struct Options {
     /// What `$NAME` in manifests stands for.
     pub environment: BTreeMap<String, String>,
     pub admin: SocketAddr,
+    /// Emissary's other ports.
+    pub sides: admin::Sides,
+    /// Having handed over, wait for a signal: whoever started the process would start it again.
+    pub stays: bool,
     /// In the form of `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
     /// Requests in flight may take this long after the listeners are closed.
@@ -68,8 +74,11 @@ pub struct Succession {
     /// The socket of the other's admin port. Answered as soon as this process is ready; until
     /// then the other answers.
     pub admin: Option<std::net::TcpListener>,
-    successor: Option<tokio::sync::mpsc::Receiver<Sender<()>>>,
+    successor: Option<Successors>,
 }
+
+/// Processes that serve in our place, each with the sender that tells it that we do not any more.
+type Successors = tokio::sync::mpsc::Receiver<Sender<()>>;
 
 /// Tells the gateway that a successor serves.
 pub struct Relief(tokio::sync::mpsc::Sender<Sender<()>>);
@@ -93,6 +102,28 @@ impl Relief {
     }
 }
 
+/// What was asked for over an admin port.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    drain: Notify,
+    /// Without going on to accept for a while.
+    at_once: AtomicBool,
+    quit: Notify,
+}
+
+impl Wishes {
+    /// Drain, and wait for a signal.
+    pub(crate) fn drain(&self, at_once: bool) {
+        self.at_once.store(at_once, Ordering::Relaxed);
+        self.drain.notify_one();
+    }
+
+    /// What SIGTERM asks for.
+    pub(crate) fn quit(&self) {
+        self.quit.notify_one();
+    }
+}
+
 /// What the gateway shows of itself.
 pub struct State {
     pub options: Options,
@@ -100,6 +131,7 @@ pub struct State {
     pub progress: Arc<Progress>,
     pub started: Instant,
     pub boot_time: SystemTime,
+    pub(crate) wishes: Wishes,
     report: Mutex<Arc<Report>>,
 }
 
@@ -111,6 +143,7 @@ impl State {
             progress: Arc::default(),
             started: Instant::now(),
             boot_time: SystemTime::now(),
+            wishes: Wishes::default(),
             report: Mutex::default(),
         }
     }
@@ -233,7 +266,8 @@ pub fn run(
                 admin::http::serve(admin, service).await;
             }
         });
-        let mut signals = Signals::new()?;
+        let mut sides = state.options.sides.serve(&state);
+        let mut signals = Signals::new(Arc::clone(&state))?;
         let served = async {
             // A thread that ends has panicked: nothing ends them while this runs.
             while !publish.is_finished() && !build.is_finished() {
@@ -267,51 +301,81 @@ pub fn run(
             }
             anyhow::bail!("a thread of the gateway has died")
         };
-        let succeeded = async {
-            match &mut successor {
-                Some(successor) => successor.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            outcome = served => outcome,
-            () = signals.next() => {
-                tokio::select! {
-                    () = drain(&state, &messages) => Ok(()),
-                    () = signals.next() => anyhow::bail!("a second signal: ending at once"),
-                }
-            }
+        let end = tokio::select! {
+            outcome = served => return outcome,
+            () = signals.next() => End::Signal,
+            () = state.wishes.drain.notified() => End::Wish,
             // A sender that is gone means that nobody can succeed us any more.
-            Some(released) = succeeded => {
+            Some(released) = next(&mut successor) => End::Succession(released),
+        };
+        let (is_told, stays) = match end {
+            End::Signal => (true, false),
+            End::Wish => (false, true),
+            End::Succession(_) => (false, state.options.stays),
+        };
+        let leaving = async {
+            let at_once = state.wishes.at_once.load(Ordering::Relaxed);
+            let delay = if at_once { Duration::ZERO } else { state.options.shutdown_delay };
+            let released = match end {
+                End::Succession(released) => Some(released),
+                End::Signal | End::Wish => let_go(&state, delay, &mut successor).await,
+            };
+            if released.is_some() {
                 state.progress.set_succeeded();
+                // The ports are the successor's.
+                sides.shutdown().await;
                 admin.abort();
                 // The descriptor is closed when the task is gone.
                 let _ = admin.await;
-                stop_accepting(&state, &messages).await;
-                let _ = released.try_send(());
-                tokio::select! {
-                    () = finish(&state) => Ok(()),
-                    // The first one only asks for what is under way.
-                    () = async { signals.next().await; signals.next().await } => {
-                        anyhow::bail!("a second signal: ending at once")
-                    }
-                }
             }
+            stop_accepting(&state, &messages).await;
+            if let Some(released) = released {
+                let _ = released.try_send(());
+            }
+            finish(&state).await;
+        };
+        tokio::pin!(leaving);
+        if !is_told {
+            tokio::select! {
+                () = &mut leaving => {
+                    if stays {
+                        signals.next().await;
+                    }
+                    return Ok(());
+                }
+                // That is what it does.
+                () = signals.next() => {}
+            }
+        }
+        tokio::select! {
+            () = leaving => Ok(()),
+            () = signals.next() => anyhow::bail!("a second signal: ending at once"),
         }
     })
 }
 
-/// SIGTERM and SIGINT.
+/// Why a gateway stops serving.
+enum End {
+    Signal,
+    /// Somebody asked for it, and will send a signal.
+    Wish,
+    /// Another process serves; the sender tells it that this one does not any more.
+    Succession(Sender<()>),
+}
+
+/// SIGTERM and SIGINT, and who asks for the same over an admin port.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    state: Arc<State>,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(state: Arc<State>) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            state,
         })
     }
 
@@ -319,21 +383,35 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = self.state.wishes.quit.notified() => {}
         }
     }
 }
 
-/// Lets go of traffic: not ready at once, listeners closed after the delay, connections finished
-/// within the drain time.
-async fn drain(state: &State, messages: &Sender<Message>) {
-    state.progress.set_draining();
-    let delay = state.options.shutdown_delay;
-    if !delay.is_zero() {
-        log::info(format!("not ready any more; accepting for another {} s", delay.as_secs()));
-        tokio::time::sleep(delay).await;
+/// The next process that serves in our place; waits for ever where there can be none.
+async fn next(successor: &mut Option<Successors>) -> Option<Sender<()>> {
+    match successor {
+        Some(successor) => successor.recv().await,
+        None => std::future::pending().await,
     }
-    stop_accepting(state, messages).await;
-    finish(state).await;
+}
+
+/// Not ready any more, but accepting for a while yet, while others learn of it; or until a successor
+/// does, which is then given.
+async fn let_go(
+    state: &State,
+    delay: Duration,
+    successor: &mut Option<Successors>,
+) -> Option<Sender<()>> {
+    state.progress.set_draining();
+    if delay.is_zero() {
+        return None;
+    }
+    log::info(format!("not ready any more; accepting for another {} s", delay.as_secs()));
+    tokio::select! {
+        () = tokio::time::sleep(delay) => None,
+        Some(released) = next(successor) => Some(released),
+    }
 }
 
 /// Closes the listeners and tells clients to go.

@@ -79,6 +79,11 @@ pub fn start(style: Style, level: Level) {
     LOG.get_or_init(|| Log::new(style));
 }
 
+/// Says more from now on, or less.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Relaxed);
+}
+
 /// How loud a line must be to be said.
 pub fn level() -> Level {
     let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug];

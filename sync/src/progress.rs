@@ -24,6 +24,7 @@ pub struct Progress {
     ready: AtomicBool,
     draining: AtomicBool,
     succeeded: AtomicBool,
+    failed: AtomicBool,
     pressure: AtomicU64,
     rest: Mutex<Rest>,
 }
@@ -79,6 +80,15 @@ impl Progress {
         self.set_draining();
     }
 
+    /// Somebody wants it to look unready, or not any more.
+    pub(crate) fn set_failed(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Release);
+    }
+
+    pub(crate) fn has_been_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn set_pressure(&self, pressure: Pressure) {
         self.pressure.store(pressure as u64, Ordering::Relaxed);
     }
@@ -122,11 +132,11 @@ impl Progress {
         self.serving.load(Ordering::Acquire)
     }
 
-    /// It serves, a successor would find it where it was told to wait for one, and no drain has
-    /// begun; or all of that is true of the process that took over.
+    /// It serves, a successor would find it where it was told to wait for one, nobody wants it to
+    /// look otherwise, and no drain has begun; or all of that is true of the process that took over.
     pub fn is_ready(&self) -> bool {
         let goes_on = !self.is_draining() || self.succeeded.load(Ordering::Acquire);
-        self.ready.load(Ordering::Acquire) && goes_on
+        self.ready.load(Ordering::Acquire) && goes_on && !self.has_been_failed()
     }
 
     pub fn is_draining(&self) -> bool {

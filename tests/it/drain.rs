@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SIGTERM: readiness goes first, requests in flight are answered, then the process ends with 0.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::gateway::{ADMIN_PORT, Gateway, Options, binary};
 use ringway_tests::load::{self, Backend, Plan};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
@@ -136,4 +137,114 @@ fn a_second_signal_ends_at_once() {
     });
     gateway.signal(libc::SIGTERM);
     gateway.wait();
+}
+
+/// What a kubelet does before it sends SIGTERM.
+#[derive(Clone, Copy, Debug)]
+enum PreStop {
+    HttpGet(&'static str),
+    Sleep,
+    Exec,
+}
+
+impl PreStop {
+    fn run(self, gateway: &Gateway) {
+        match self {
+            Self::HttpGet(path) => assert_eq!(gateway.admin(path).unwrap().status, 200),
+            Self::Sleep => std::thread::sleep(Duration::from_millis(500)),
+            Self::Exec => {
+                // As in the container: its environment says where the admin port is.
+                let output = Command::new(binary().unwrap())
+                    .arg("drain")
+                    .env_clear()
+                    .env("RINGWAY_ADMIN_ADDR", gateway.address(ADMIN_PORT).to_string())
+                    .output()
+                    .unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                assert_eq!(output.stdout, b"draining\n");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_kind_of_pre_stop_hook_fails_no_request() {
+    let _alone = heavy();
+    for (driver, hook) in [
+        ("io_uring", PreStop::HttpGet("/api/v1/drain")),
+        ("epoll", PreStop::HttpGet("/ambassador/v0/check_alive")),
+        ("epoll", PreStop::Sleep),
+        ("io_uring", PreStop::Exec),
+    ] {
+        let backend = Backend::start().unwrap();
+        let args = ["--access-log=off", "--drain-time=20s", "--shutdown-delay=1s"];
+        let mut gateway = start(backend.address(), driver, &args);
+        let plan = Plan {
+            to: gateway.address(8080),
+            connections: 16,
+            request: b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            note: "x-none",
+        };
+        let stop = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            let load = scope.spawn(|| load::run(&plan, &stop));
+            let asked = || {
+                gateway
+                    .metric("envoy_http_downstream_rq_total", "")
+                    .is_ok_and(|total| total > 500.0)
+            };
+            wait_until("requests flow", PATIENCE, asked);
+            hook.run(&gateway);
+            if matches!(hook, PreStop::Exec) {
+                // It waited until everything was done, and the process is there to be ended.
+                let status = gateway.admin("/api/v1/status").unwrap().text();
+                assert!(status.contains("\"state\": \"drained\""), "{status}");
+            }
+            gateway.signal(libc::SIGTERM);
+            let outcome = load.join().unwrap();
+            stop.store(true, Relaxed);
+            outcome
+        });
+        println!("{driver}, {hook:?}: {} answers, {} closed", outcome.answers, outcome.closed);
+        assert!(outcome.errors.is_empty(), "{hook:?} on {driver}: {:?}", outcome.errors);
+        assert!(outcome.closed >= 16, "only {} connections told to close", outcome.closed);
+        assert!(gateway.wait().success(), "{hook:?} on {driver}");
+    }
+}
+
+/// On a node's network the admin port of a container that has handed over is its successor's.
+#[test]
+fn a_drain_is_for_the_process_of_the_same_container() {
+    let upstream = Upstream::echo("a").unwrap();
+    let gateway = start(upstream.address(), "epoll", &[]);
+    let answer = gateway.admin("/api/v1/drain?in=mnt:%5B1%5D").unwrap();
+    assert_eq!(answer.text(), "nothing to drain: another process answers here\n");
+    assert_eq!(gateway.admin("/readyz").unwrap().status, 200);
+    assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 200);
+}
+
+/// Emissary's users have such scripts, run by something beside the gateway.
+#[test]
+fn scripts_drain_it_as_they_drain_envoy() {
+    let upstream = Upstream::echo("a").unwrap();
+    let mut gateway = start(upstream.address(), "io_uring", &["--shutdown-delay=1s"]);
+    let post = |path: &str| {
+        let mut client = gateway.client(8001).unwrap();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        client.response("POST").unwrap().status
+    };
+    wait_until("the ports are answered", PATIENCE, || {
+        [8001, 8006].iter().all(|port| gateway.client(*port).is_ok())
+    });
+    let ready = || gateway.client(8006).unwrap().get("/ready", "a").unwrap().status;
+    assert_eq!(ready(), 200);
+    assert_eq!(post("/healthcheck/fail"), 200);
+    assert_eq!(ready(), 503);
+    assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 200);
+    assert_eq!(post("/drain_listeners?graceful"), 200);
+    // It goes on accepting for the delay.
+    assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 200);
+    wait_until("no new connection is taken", PATIENCE, || gateway.client(8080).is_err());
+    assert_eq!(post("/quitquitquit"), 200);
+    assert!(gateway.wait().success());
 }

@@ -326,6 +326,21 @@ fn what_lies_at_the_path_and_is_no_socket_is_left_alone() {
 /// Set for the run of this binary in a network namespace of its own.
 const INSIDE: &str = "RINGWAY_TEST_NAMESPACE";
 
+/// Runs a test of this module again, in a network namespace of its own.
+#[track_caller]
+fn again_inside(test: &str, unshare: &[&str], script: &str) {
+    let status = Command::new("unshare")
+        .args(unshare)
+        .args(["sh", "-c", &format!("{script} exec \"$@\""), "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", &format!("handover::{test}")])
+        .env(INSIDE, "1")
+        .env("RINGWAY_BIN", binary().unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
 #[test]
 fn shared_ports_lose_nothing_where_the_kernel_migrates_requests() {
     let _alone = heavy();
@@ -337,17 +352,8 @@ fn shared_ports_lose_nothing_where_the_kernel_migrates_requests() {
         println!("SKIPPED: unshare -rn is impossible here: {can:?}");
         return;
     }
-    let script = "echo 1 > /proc/sys/net/ipv4/tcp_migrate_req && exec \"$@\"";
-    let status = Command::new("unshare")
-        .args(["-rn", "sh", "-c", script, "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg("handover::shared_ports_lose_nothing_where_the_kernel_migrates_requests")
-        .env(INSIDE, "1")
-        .env("RINGWAY_BIN", binary().unwrap())
-        .status()
-        .unwrap();
-    assert!(status.success());
+    let test = "shared_ports_lose_nothing_where_the_kernel_migrates_requests";
+    again_inside(test, &["-rn"], "echo 1 > /proc/sys/net/ipv4/tcp_migrate_req &&");
 }
 
 /// In a namespace of its own, with `tcp_migrate_req`.
@@ -377,5 +383,65 @@ fn migrate() {
         println!("{driver}: {} answers, {} on new connections", kept.answers, new.answers);
         assert_unnoticed(&outcomes, driver);
         assert!(new.answers > 1_000, "only {} answers on {driver}", new.answers);
+    }
+}
+
+/// The chart's user.
+const USER: u32 = 8888;
+
+/// Two Pods of a DaemonSet that surges, on a node's network: as the chart's user, with the socket in
+/// a folder of the node, the probes of both asking one port, and the old one told to end some time
+/// after that port says that the new one is ready, whoever it was that said so.
+#[test]
+fn pods_of_a_daemon_set_follow_each_other_unnoticed() {
+    let _alone = heavy();
+    if std::env::var_os(INSIDE).is_some() {
+        return surge();
+    }
+    // SAFETY: asks for a number.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("SKIPPED: only root can become user {USER}");
+        return;
+    }
+    again_inside("pods_of_a_daemon_set_follow_each_other_unnoticed", &["-n"], "");
+}
+
+fn surge() {
+    ringway_tests::address::raise_loopback().unwrap();
+    for driver in DRIVERS {
+        let backend = Backend::start().unwrap();
+        let meeting = Meeting::new(&format!("surge-{driver}"));
+        // What the chart's init container does.
+        std::os::unix::fs::chown(&meeting.0, Some(USER), Some(USER)).unwrap();
+        let args = ["--access-log=off", "--drain-time=20s", "--shutdown-delay=1s", "--stay"];
+        let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        args.push(format!("--handover={}", meeting.path().display()));
+        let options = Options { args, user: Some(USER), workers: 2, ..Options::driver(driver) };
+        let mut current = start(&manifests(backend.address()), &options);
+        let owner = std::os::unix::fs::MetadataExt::uid(&meeting.path().metadata().unwrap());
+        assert_eq!(owner, USER);
+        let to = current.address(8080);
+        let (_, outcomes) = under_load(to, || {
+            // The last time the old one is told before the new one can be ready.
+            for min_ready in [800, 800, 800, 0] {
+                let next = current.successor(&options).unwrap();
+                next.await_ready().unwrap();
+                std::thread::sleep(Duration::from_millis(min_ready));
+                let mut old = std::mem::replace(&mut current, next);
+                if min_ready > 0 {
+                    assert!(old.log().contains("serves: handing over"), "{}", old.log());
+                    wait_until("the old one is done", PATIENCE, || old.log().contains("drained"));
+                    // A kubelet would start it again if it ended by itself.
+                    assert!(old.is_running(), "on {driver}: {}", old.log());
+                }
+                old.signal(libc::SIGTERM);
+                assert!(old.wait().success(), "on {driver}: {}", old.log());
+                current.await_ready().unwrap();
+            }
+        });
+        let [kept, new] = &outcomes;
+        println!("{driver}: {} answers, {} on new connections", kept.answers, new.answers);
+        assert_unnoticed(&outcomes, driver);
+        assert!(new.answers > 200, "only {} answers on {driver}", new.answers);
     }
 }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use ringway_tests::gateway::{Gateway, Options};
-use ringway_tests::manifest::mapping;
+use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::tls::ClientOptions;
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{Client, PATIENCE, pki, wait_until};
@@ -192,4 +192,43 @@ fn diagnostics_show_tls_contexts_and_tcp_groups() {
     assert_eq!(tcp["port"], DATABASE);
     assert_eq!(tcp["mappings"][0]["_source"], "db.default");
     assert_eq!(tcp["mappings"][0]["weight"], 100);
+}
+
+#[test]
+fn emissarys_other_ports_are_answered_and_a_taken_one_is_waited_for() {
+    let web = Upstream::echo("web").unwrap();
+    let taken = std::net::TcpListener::bind((ringway_tests::address::fresh(), 8001)).unwrap();
+    let envoy = taken.local_addr().unwrap();
+    let manifests = listener(8080)
+        + &pki::server("shop.example").unwrap().secret("shop")
+        + &mapping("all", &format!("prefix: /, service: \"{}\"", web.address()));
+    let args = vec![format!("--envoy-admin-addr={envoy}")];
+    let gateway = Gateway::start(&manifests, &Options { args, ..Options::default() }).unwrap();
+    assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 200);
+
+    wait_until("the ports are answered", PATIENCE, || {
+        [8005, 8006].iter().all(|port| gateway.client(*port).is_ok())
+    });
+    let answer = gateway.client(8005).unwrap().get("/snapshot-external", "a").unwrap();
+    let snapshot: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(snapshot["Kubernetes"]["Mapping"][0]["metadata"]["name"], "all");
+    assert!(!answer.text().contains("PRIVATE KEY"));
+    assert_eq!(gateway.client(8006).unwrap().get("/ready", "a").unwrap().status, 200);
+
+    wait_until("it says so", PATIENCE, || {
+        gateway.log().contains(&format!("nobody is answered on {envoy} for now"))
+    });
+    drop(taken);
+    let stats = || {
+        let mut client = Client::connect(envoy, PATIENCE).ok()?;
+        Some(client.get("/stats?filter=ingress_http.downstream_rq_2xx", "a").ok()?.text())
+    };
+    let line = "http.ingress_http.downstream_rq_2xx: 1\n";
+    wait_until("the port is free", PATIENCE, || stats().as_deref() == Some(line));
+
+    // A Listener that wants the port has it.
+    gateway.write("more.yaml", &listener(8001)).unwrap();
+    wait_until("the Listener has it", PATIENCE, || {
+        gateway.get(8001, "/", "a").is_ok_and(|answer| answer.status == 200)
+    });
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,6 +29,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Limit of file descriptors, soft and hard.
     pub descriptors: Option<u64>,
+    /// User and group to become; only root can.
+    pub user: Option<u32>,
 }
 
 impl Default for Options {
@@ -40,6 +43,7 @@ impl Default for Options {
             args: Vec::new(),
             env: Vec::new(),
             descriptors: None,
+            user: None,
         }
     }
 }
@@ -118,6 +122,9 @@ impl Gateway {
         let mut command = Command::new(binary()?);
         if let Some(descriptors) = options.descriptors {
             limit_descriptors(&mut command, descriptors);
+        }
+        if let Some(user) = options.user {
+            command.uid(user).gid(user);
         }
         let (place, path) = match &options.kubeconfig {
             Some(kubeconfig) => ("--kubeconfig", kubeconfig.as_path()),
@@ -310,7 +317,6 @@ impl Drop for Gateway {
 }
 
 fn limit_descriptors(command: &mut Command, n: u64) {
-    use std::os::unix::process::CommandExt;
     let limit = libc::rlimit { rlim_cur: n, rlim_max: n };
     // SAFETY: between fork and exec one system call is made, from a value that was copied.
     unsafe {

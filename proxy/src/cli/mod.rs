@@ -12,6 +12,7 @@ pub(crate) mod check;
 pub(crate) mod crds;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod explain;
 pub(crate) mod get;
 mod handover;

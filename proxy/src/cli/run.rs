@@ -10,6 +10,7 @@ use ringway_core::limits;
 use ringway_core::snapshot::Settings;
 use ringway_proxy::LogForm;
 use ringway_proxy::fleet::{Options as FleetOptions, Workers};
+use ringway_sync::admin::Sides;
 use ringway_sync::gateway::{self, Options, State, Succession};
 use ringway_sync::watch::{Place, kube};
 use ringway_sync::{log, overload};
@@ -26,6 +27,8 @@ pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
     start_log(&environment);
     let mut options = options(&run.process, &environment);
     options.settings = run.meaning.settings(&environment);
+    options.sides = run.sides.beside(options.admin, &environment);
+    options.stays = run.stay;
     options.place = match run.folder {
         Some(folder) => Place::Folder(folder),
         None => Place::Cluster(cluster(run.cluster, &environment, &mut options.settings)),
@@ -100,6 +103,8 @@ pub(super) fn options(process: &Process, environment: &Environment) -> Options {
         settings: environment.settings.clone(),
         environment: expansions(),
         admin: process.admin_addr.unwrap_or(environment.admin),
+        sides: Sides::default(),
+        stays: false,
         resolv_conf: process.resolv_conf.clone(),
         drain_time: process.drain_time.unwrap_or(environment.drain_time),
         shutdown_delay: process.shutdown_delay,

@@ -16,14 +16,25 @@ use ringway_core::problem::Severity;
 use serde_json::{Map, Value, json};
 
 use super::http::{Request, Response};
+use super::page;
 use crate::gateway::{Report, State};
-use crate::log::Timestamp;
+use crate::log::{self, Timestamp};
 
 /// `/ambassador/v0/diag/`: JSON with `?json=true` (one key of it with `&filter=`), else a page.
+/// `?loglevel=` first changes how much is said.
 pub(super) fn overview(state: &State, request: &Request) -> Response {
     let report = state.report();
+    if let Some(wanted) = request.parameter("loglevel") {
+        if request.is_foreign {
+            return Response::text(403, "not for pages of other sites\n");
+        }
+        match log::Level::parse(wanted) {
+            Some(level) => log::set_level(level),
+            None => return Response::text(400, "loglevel is one of debug, info, warn, error\n"),
+        }
+    }
     if request.parameter("json") != Some("true") {
-        return Response::html(page(state, &report));
+        return Response::html(page::overview(state, &report));
     }
     let mut all = document(state, &report);
     match request.parameter("filter") {
@@ -37,7 +48,7 @@ pub(super) fn overview(state: &State, request: &Request) -> Response {
 
 /// `/ambassador/v0/diag/<key>`: what there is about one object, `name.namespace` or
 /// `Kind/namespace/name`.
-pub(super) fn detail(state: &State, key: &str) -> Response {
+pub(super) fn detail(state: &State, key: &str, request: &Request) -> Response {
     let report = state.report();
     let is_it = |name: &Ref| {
         key == source_key(name) || key == format!("{}/{}/{}", name.kind, name.namespace, name.name)
@@ -61,6 +72,10 @@ pub(super) fn detail(state: &State, key: &str) -> Response {
         .into_iter()
         .filter(|route| objects.iter().any(|o| o["object"] == route["_object"]))
         .collect();
+    if request.parameter("json") != Some("true") {
+        let objects = objects.iter().filter_map(|object| object["object"].as_str());
+        return Response::html(page::detail(objects, &problems, &routes));
+    }
     Response::json(200, &json!({"objects": objects, "problems": problems, "route_info": routes}))
 }
 
@@ -115,7 +130,7 @@ fn document(state: &State, report: &Report) -> Value {
         },
         "errors": errors(report),
         "groups": groups,
-        "loginfo": {"all": "info"},
+        "loginfo": {"all": log::level().as_str()},
         "notices": notices(report),
         "route_info": routes,
         "source_map": sources,
@@ -124,7 +139,7 @@ fn document(state: &State, report: &Report) -> Value {
             "ambassador_namespace": &*settings.namespace,
             "boot_time": Timestamp(state.boot_time).to_string(),
             "cluster_id": "",
-            "debug_mode": false,
+            "debug_mode": log::level() == log::Level::Debug,
             "endpoints_enabled": true,
             "env_failures": [],
             "env_good": true,
@@ -183,7 +198,7 @@ fn sentence(diagnostic: &Diagnostic) -> String {
 }
 
 /// One entry per Mapping and virtual host that has it.
-fn route_info(ir: &ir::Ir) -> Vec<Value> {
+pub(super) fn route_info(ir: &ir::Ir) -> Vec<Value> {
     let mut out = Vec::new();
     for (domain, group) in ir.groups() {
         let id = group_id(group);
@@ -275,7 +290,7 @@ fn tcp_groups(ir: &ir::Ir) -> Vec<Value> {
 }
 
 /// What TLS is terminated with, each once: for which names, and until when.
-fn tls_contexts(ir: &ir::Ir) -> Vec<Value> {
+pub(super) fn tls_contexts(ir: &ir::Ir) -> Vec<Value> {
     let mut contexts: Vec<(&ir::TlsChain, Vec<&str>)> = Vec::new();
     for chain in ir.listeners.iter().flat_map(|listener| &listener.tls) {
         let known = contexts.iter_mut().find(|(known, _)| {
@@ -332,12 +347,12 @@ fn cluster_info(state: &State, report: &Report) -> Map<String, Value> {
     clusters.map(info).collect()
 }
 
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// `2 days, 3 hours, 4 minutes, 5 seconds`, without what is zero in front.
-fn words(duration: Duration) -> String {
+pub(super) fn words(duration: Duration) -> String {
     let s = duration.as_secs();
     let parts = [(s / 86_400, "day"), (s / 3600 % 24, "hour"), (s / 60 % 60, "minute")];
     let mut out = String::new();
@@ -348,77 +363,4 @@ fn words(duration: Duration) -> String {
     }
     let _ = write!(out, "{} second{}", s % 60, if s % 60 == 1 { "" } else { "s" });
     out
-}
-
-/// The page for people: what is wrong, what is served.
-fn page(state: &State, report: &Report) -> String {
-    let progress = &state.progress;
-    let mut out = String::from(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Ringway</title><style>\
-         body{font:15px/1.5 system-ui,sans-serif;margin:2em;max-width:80em}\
-         table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;\
-         vertical-align:top}pre{background:#f4f4f4;padding:.6em;overflow:auto}\
-         @media(prefers-color-scheme:dark){body{background:#111;color:#ddd}pre{background:#222}}\
-         </style>",
-    );
-    let ready = if progress.is_ready() { "ready" } else { "not ready" };
-    let _ = write!(
-        out,
-        "<h1>Ringway {}</h1><p>{ready}; generation {} on {} workers ({}); up {}</p>",
-        escaped(state.options.version),
-        progress.served(),
-        state.fleet.workers(),
-        escaped(&io_backends(state)),
-        words(state.started.elapsed()),
-    );
-    let _ = write!(out, "<h2>{} problems</h2>", report.diagnostics.len());
-    for diagnostic in report.diagnostics.iter().take(ROWS_MAX) {
-        let text = diagnostic.render(ringway_core::crd::source::Style::Plain);
-        let _ = write!(out, "<pre>{}</pre>", escaped(&text));
-    }
-    let routes = route_info(&report.ir);
-    let _ = write!(
-        out,
-        "<h2>{} routes</h2><table><tr><th>host<th>match<th>Mapping<th>goes to</tr>",
-        routes.len()
-    );
-    for route in routes.iter().take(ROWS_MAX) {
-        let text = |key: &str| escaped(route[key].as_str().unwrap_or_default());
-        let clusters = route["clusters"].as_array().map_or(&[][..], Vec::as_slice);
-        let cluster = clusters.first().and_then(|c| c["name"].as_str()).unwrap_or("redirect");
-        let _ = write!(
-            out,
-            "<tr><td>{}<td>{} {}<td>{}<td>{}</tr>",
-            text("host"),
-            text("match"),
-            text("prefix"),
-            text("key"),
-            escaped(cluster)
-        );
-    }
-    out.push_str("</table>");
-    if routes.len() > ROWS_MAX || report.diagnostics.len() > ROWS_MAX {
-        let _ = write!(out, "<p>Only the first {ROWS_MAX} are shown.</p>");
-    }
-    let now = Timestamp(SystemTime::now());
-    let _ = write!(
-        out,
-        "<p><a href=\"/ambassador/v0/diag/?json=true\">JSON</a> · <a href=\"/metrics\">metrics</a> \
-         · <a href=\"/api/v1/workers\">workers</a> · <a href=\"/api/v1/problems\">problems</a> · \
-         {now}</p></html>"
-    );
-    out
-}
-
-/// Rows of a page.
-const ROWS_MAX: usize = 500;
-
-fn io_backends(state: &State) -> String {
-    let mut names: Vec<&str> = state.fleet.status().iter().map(|s| s.io_backend).collect();
-    names.dedup();
-    names.join(", ")
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

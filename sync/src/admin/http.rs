@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A small HTTP/1.1 server for the admin port: GET and HEAD, no bodies in, everything bounded.
+//! A small HTTP/1.1 server for the admin ports: GET, HEAD and POST, no bodies in, everything bounded.
 //!
 //! It runs on the sync side's tokio, never on a worker. Answers marked slow are made on a thread
 //! of their own, so that a health check never waits for a scrape.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ringway_core::limits;
@@ -22,6 +22,9 @@ pub struct Request {
     /// Percent-decoded pairs, in order.
     pub query: Vec<(String, String)>,
     pub peer: SocketAddr,
+    pub is_post: bool,
+    /// A browser sent it for a page that is not ours. Nothing may change by it.
+    pub is_foreign: bool,
 }
 
 impl Request {
@@ -165,12 +168,14 @@ fn parse(head: &[u8], peer: SocketAddr) -> Result<Parsed, u16> {
         Ok(httparse::Status::Complete(_)) => {}
         _ => return Err(400),
     }
-    let head_only = match parsed.method {
-        Some("GET") => false,
-        Some("HEAD") => true,
+    let (head_only, is_post) = match parsed.method {
+        Some("GET") => (false, false),
+        Some("HEAD") => (true, false),
+        Some("POST") => (false, true),
         _ => return Err(405),
     };
     let mut keep_alive = parsed.version == Some(1);
+    let (mut host, mut origin, mut site) = ("", None, None);
     for field in parsed.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("content-length") && field.value != b"0" || is("transfer-encoding") {
@@ -178,6 +183,13 @@ fn parse(head: &[u8], peer: SocketAddr) -> Result<Parsed, u16> {
         }
         if is("connection") && field.value.eq_ignore_ascii_case(b"close") {
             keep_alive = false;
+        }
+        let text = std::str::from_utf8(field.value).unwrap_or_default();
+        match () {
+            () if is("host") => host = text,
+            () if is("origin") => origin = Some(text),
+            () if is("sec-fetch-site") => site = Some(text),
+            () => {}
         }
     }
     let target = parsed.path.unwrap_or("/");
@@ -190,8 +202,27 @@ fn parse(head: &[u8], peer: SocketAddr) -> Result<Parsed, u16> {
             (percent_decode(&name.replace('+', " ")), percent_decode(&value.replace('+', " ")))
         })
         .collect();
-    let request = Request { path: percent_decode(path), query, peer };
+    let is_foreign = is_foreign(host, origin, site);
+    let request = Request { path: percent_decode(path), query, peer, is_post, is_foreign };
     Ok(Parsed { request, head_only, keep_alive })
+}
+
+/// Whether a page of another site makes a browser ask this. Browsers name the page's origin, or how
+/// it relates to whom they ask (Fetch Metadata); a name that somebody else lets lead here is no name
+/// of ours. What is no browser says neither.
+fn is_foreign(host: &str, origin: Option<&str>, site: Option<&str>) -> bool {
+    if origin.is_none() && site.is_none() {
+        return false;
+    }
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_named_so = name == "localhost" || address.is_ok();
+    let is_own_origin = origin.is_none_or(|origin| origin.strip_prefix("http://") == Some(host));
+    let is_own_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+    !(is_named_so && is_own_origin && is_own_site)
 }
 
 /// Replaces `%xx`; leaves malformed escapes as they are and invalid UTF-8 as U+FFFD.
@@ -218,6 +249,7 @@ fn encode(response: &Response, head_only: bool, keep_alive: bool) -> Vec<u8> {
     let reason = match response.status {
         200 => "OK",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         413 => "Content Too Large",

@@ -96,6 +96,7 @@ pub(super) fn status(state: &State, request: &Request) -> Response {
     let connections: u64 = workers.iter().map(|w| w.connections).sum();
     let (bound, failed) = (progress.bound(), progress.bind_failures());
     let condition = match (progress.is_draining(), progress.is_ready()) {
+        (true, _) if state.fleet.is_drained() => "drained",
         (true, _) => "draining",
         (false, true) => "ready",
         (false, false) => "not ready",

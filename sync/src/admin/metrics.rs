@@ -143,9 +143,9 @@ fn micros(duration: Duration) -> u64 {
 
 /// What the kernel says about this process.
 #[derive(Default)]
-struct Usage {
+pub(super) struct Usage {
     cpu_ms: u64,
-    resident_bytes: u64,
+    pub(super) resident_bytes: u64,
     virtual_bytes: u64,
     open_fds: u64,
     max_fds: u64,
@@ -153,7 +153,7 @@ struct Usage {
 
 impl Usage {
     /// From /proc; `None` where that is not what proc(5) describes.
-    fn read() -> Option<Self> {
+    pub(super) fn read() -> Option<Self> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let kib = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;

@@ -1,27 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The admin port: health, metrics, diagnostics, explanations.
+//! The admin port: health, metrics, diagnostics, explanations; and the ports beside it.
 //!
-//! It only reads. Peers that are not loopback get health and metrics; the rest only if the Module
-//! says `diagnostics.allow_non_local`.
+//! Peers that are not loopback get health and metrics; the rest only if the Module says
+//! `diagnostics.allow_non_local`. What changes something (the log level, a drain) is not for pages of
+//! other sites.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ringway_core::crd::Spec;
+use ringway_core::ir::Ir;
+use ringway_core::limits;
 use ringway_core::name::Kind;
 use ringway_core::problem::Severity;
 use ringway_core::snapshot::Snapshot;
+use ringway_core::tls::Identity;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::explain::{Question, explain};
 use crate::gateway::State;
+use crate::log;
 
 mod diag;
+mod envoy;
 pub mod http;
 mod listing;
 mod metrics;
+mod page;
+mod snapshot;
 
 use http::{Request, Response, Service};
+
+/// Addresses of Emissary's other ports; none: nobody answers there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// 8005: `/snapshot-external`.
+    pub snapshot: Option<SocketAddr>,
+    /// 8006: `/ready`.
+    pub ready: Option<SocketAddr>,
+    /// 8001: Envoy's admin port, as far as scripts ask it.
+    pub envoy: Option<SocketAddr>,
+}
+
+impl Sides {
+    /// Answers there until the set is dropped, once the gateway serves: a port that a Listener wants is
+    /// the Listener's. One that somebody else has is waited for; it may be that of the process before
+    /// this one, and the gateway does without.
+    pub(crate) fn serve(&self, state: &Arc<State>) -> JoinSet<()> {
+        let mut sides = JoinSet::new();
+        let state = || Arc::clone(state);
+        if let Some(address) = self.snapshot {
+            sides.spawn(side(address, state(), Arc::new(snapshot::External(state()))));
+        }
+        if let Some(address) = self.ready {
+            sides.spawn(side(address, state(), Arc::new(envoy::Ready(state()))));
+        }
+        if let Some(address) = self.envoy {
+            sides.spawn(side(address, state(), Arc::new(envoy::Envoy(state()))));
+        }
+        sides
+    }
+}
+
+async fn side(address: SocketAddr, state: Arc<State>, service: Arc<impl Service>) {
+    let is_wanted = || {
+        let listeners = &state.report().ir.listeners;
+        listeners.iter().any(|listener| listener.address.port() == address.port())
+    };
+    let mut is_said = false;
+    loop {
+        if state.progress.is_serving() && !is_wanted() {
+            let wanted = async {
+                while !is_wanted() {
+                    tokio::time::sleep(limits::SIDE_PORT_RETRY).await;
+                }
+            };
+            match tokio::net::TcpListener::bind(address).await {
+                Ok(listener) => tokio::select! {
+                    () = http::serve(listener, Arc::clone(&service)) => {}
+                    () = wanted => {}
+                },
+                Err(error) if !is_said => {
+                    log::info(format!("nobody is answered on {address} for now: {error}"));
+                    is_said = true;
+                }
+                Err(_) => {}
+            }
+        }
+        let pause = if state.progress.is_serving() { limits::SIDE_PORT_RETRY } else { START_POLL };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// How often to look whether the gateway serves by now.
+const START_POLL: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Certificates that are shown to clients, each once.
+fn tls_identities(ir: &Ir) -> impl Iterator<Item = &Identity> {
+    let mut seen = Vec::new();
+    let chains = ir.listeners.iter().flat_map(|listener| &listener.tls);
+    let identities = chains.filter_map(|chain| Some(&chain.termination.as_ref()?.spec.identity));
+    identities.filter(move |identity| {
+        let is_new = !seen.contains(identity);
+        seen.push(*identity);
+        is_new
+    })
+}
 
 /// Answers requests to the admin port.
 pub struct Admin {
@@ -47,6 +133,19 @@ impl Admin {
         } else {
             Response::text(503, "Ambassador is not ready\n")
         }
+    }
+
+    /// Begins to drain, as SIGTERM does; only SIGTERM ends the process. With `in=` only if it runs in
+    /// that mount namespace: on a node's network the port may be another process's by now.
+    fn drain(&self, request: &Request) -> Response {
+        if request.is_foreign {
+            return Response::text(403, "not for pages of other sites\n");
+        }
+        if request.parameter("in").is_some_and(|namespace| namespace != mount_namespace()) {
+            return Response::text(200, "nothing to drain: another process answers here\n");
+        }
+        self.state.wishes.drain(false);
+        Response::text(200, "draining\n")
     }
 
     fn explain(&self, request: &Request) -> Response {
@@ -148,6 +247,8 @@ impl Service for Admin {
         match path {
             "/ambassador/v0/check_alive" | "/livez" | "/healthz" => Some(self.alive()),
             "/ambassador/v0/check_ready" | "/readyz" => Some(self.ready()),
+            "/api/v1/drain" if may_see_all(request, &self.state) => Some(self.drain(request)),
+            _ if request.is_post => Some(Response::text(405, "only GET\n")),
             "/metrics" => None,
             _ if may_see_all(request, &self.state) => None,
             _ => Some(Response::text(404, "not found\n")),
@@ -171,7 +272,7 @@ impl Service for Admin {
             "/api/v1/status" => listing::status(&self.state, request),
             "" => diag::overview(&self.state, request),
             _ => match path.strip_prefix("/ambassador/v0/diag/") {
-                Some(key) => diag::detail(&self.state, key),
+                Some(key) => diag::detail(&self.state, key, request),
                 None => (path.strip_prefix("/api/v1/"))
                     .and_then(|what| listing::listing(&self.state, what, request))
                     .unwrap_or_else(|| Response::text(404, "not found\n")),
@@ -182,6 +283,12 @@ impl Service for Admin {
 
 fn may_see_all(request: &Request, state: &State) -> bool {
     request.peer.ip().to_canonical().is_loopback() || allows_non_local(&state.report().snapshot)
+}
+
+/// What tells the processes of one container from those of others.
+pub fn mount_namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+    link.to_string_lossy().into_owned()
 }
 
 /// Module: `diagnostics.allow_non_local`, where diagnostics are enabled.

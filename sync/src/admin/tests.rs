@@ -96,6 +96,8 @@ fn admin(manifests: &str) -> Admin {
         settings: Settings::default(),
         environment: BTreeMap::new(),
         admin: ([127, 0, 0, 1], 8877).into(),
+        sides: Sides::default(),
+        stays: false,
         resolv_conf: "/etc/resolv.conf".into(),
         drain_time: Duration::ZERO,
         shutdown_delay: Duration::ZERO,
@@ -113,16 +115,26 @@ fn admin(manifests: &str) -> Admin {
     Admin::new(Arc::new(state))
 }
 
+fn request(target: &str, peer: &str) -> Request {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    Request {
+        path: path.to_owned(),
+        query: pairs.map(|(n, v)| (n.to_owned(), http::percent_decode(v))).collect(),
+        peer: SocketAddr::new(peer.parse().unwrap(), 1),
+        is_post: false,
+        is_foreign: false,
+    }
+}
+
+fn answer(service: &impl Service, request: &Request) -> Response {
+    service.quick(request).unwrap_or_else(|| service.slow(request))
+}
+
 impl Admin {
     fn ask(&self, target: &str, peer: &str) -> Response {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let request = Request {
-            path: path.to_owned(),
-            query: pairs.map(|(n, v)| (n.to_owned(), http::percent_decode(v))).collect(),
-            peer: SocketAddr::new(peer.parse().unwrap(), 1),
-        };
-        self.quick(&request).unwrap_or_else(|| self.slow(&request))
+        answer(self, &request(target, peer))
     }
 
     fn get(&self, target: &str) -> Response {
@@ -217,12 +229,16 @@ fn one_key_one_object_and_the_page() {
     let admin = admin(MANIFESTS);
     assert_eq!(admin.json("/ambassador/v0/diag/?json=true&filter=errors")[0][0], "broken.default");
     assert_eq!(admin.get("/ambassador/v0/diag/?json=true&filter=nothing").status, 404);
-    let quote = admin.json("/ambassador/v0/diag/quote.default");
+    let quote = admin.json("/ambassador/v0/diag/quote.default?json=true");
     assert_eq!(quote["objects"][0]["object"], "Mapping default/quote");
     assert_eq!(admin.get("/ambassador/v0/diag/none.default").status, 404);
-    let page = admin.get("/ambassador/v0/diag/");
-    assert!(page.content_type.starts_with("text/html"));
-    assert!(text(&page).contains("/backend/"));
+    for target in ["/ambassador/v0/diag/", "/ambassador/v0/diag/quote.default", "/"] {
+        let page = admin.get(target);
+        assert!(page.content_type.starts_with("text/html"));
+        assert!(text(&page).contains("/backend/"), "{target}");
+        // It needs nothing from elsewhere.
+        assert!(!text(&page).contains("http") && !text(&page).contains("<script"), "{target}");
+    }
 }
 
 #[test]
@@ -287,4 +303,104 @@ fn status_says_how_the_gateway_is() {
     let response = admin.get("/api/v1/status?format=text");
     assert!(text(&response).starts_with("state        not ready\n"), "{}", text(&response));
     assert!(text(&response).contains("problems     1 errors, 0 warnings\n"));
+}
+
+#[test]
+fn the_log_level_is_changed_by_who_may() {
+    let admin = admin(MANIFESTS);
+    let level = || admin.json("/ambassador/v0/diag/?json=true&filter=loginfo")["all"].clone();
+    let before = level();
+    assert_eq!(admin.get("/ambassador/v0/diag/?loglevel=debug").status, 200);
+    assert_eq!(level(), "debug");
+    assert_eq!(admin.get("/ambassador/v0/diag/?loglevel=loud").status, 400);
+    let mut foreign = request("/ambassador/v0/diag/?loglevel=error", "127.0.0.1");
+    foreign.is_foreign = true;
+    assert_eq!(answer(&admin, &foreign).status, 403);
+    assert_eq!(admin.ask("/ambassador/v0/diag/?loglevel=error", "192.0.2.1").status, 404);
+    assert_eq!(level(), "debug");
+    log::set_level(log::Level::parse(before.as_str().unwrap()).unwrap());
+}
+
+#[test]
+fn the_snapshot_has_everything_but_secrets() {
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: tls}\n\
+                  stringData: {tls.key: hunter2-hunter2}\n\
+                  ---\napiVersion: getambassador.io/v3alpha1\nkind: Mapping\n\
+                  metadata: {name: token}\nspec: {hostname: '*', prefix: /t/, service: 'a:1', \
+                  add_request_headers: {x-token: {value: 'Bearer of-the-environment'}}}\n";
+    let mut admin = admin(&format!("{MANIFESTS}{secret}"));
+    let state = Arc::get_mut(&mut admin.state).unwrap();
+    state.options.environment = [("TOKEN", "of-the-environment"), ("AMBASSADOR_ID", "default")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let external = snapshot::External(Arc::clone(&admin.state));
+    let page = answer(&external, &request("/snapshot-external", "192.0.2.1"));
+    assert_eq!(page.status, 200);
+    assert!(!text(&page).contains("hunter2") && !text(&page).contains("of-the-env"));
+    let all: Value = serde_json::from_slice(&page.body).unwrap();
+    let kubernetes = &all["Kubernetes"];
+    assert_eq!(kubernetes["secret"][0]["data"]["tls.key"], "PFJFREFDVEVEPg==");
+    assert_eq!(kubernetes["Mapping"][0]["spec"]["prefix"], "/backend/");
+    assert_eq!(kubernetes["Mapping"][0]["metadata"]["namespace"], "default");
+    let header = &kubernetes["Mapping"][1]["spec"]["add_request_headers"]["x-token"];
+    assert_eq!(header["value"], "Bearer ${TOKEN}");
+    assert_eq!(kubernetes["Host"][0]["spec"]["hostname"], "*");
+    assert_eq!(kubernetes["Listener"].as_array().unwrap().len(), 1);
+    assert_eq!(kubernetes["Endpoints"], serde_json::json!([]));
+    assert_eq!(all["AmbassadorMeta"]["ambassador_id"], "default");
+    assert_eq!(answer(&external, &request("/snapshot", "127.0.0.1")).status, 404);
+}
+
+#[test]
+fn scripts_ask_as_they_ask_envoy() {
+    let admin = admin(MANIFESTS);
+    let envoy = envoy::Envoy(Arc::clone(&admin.state));
+    let get = |target: &str| answer(&envoy, &request(target, "127.0.0.1"));
+    let post = |target: &str| {
+        let mut request = request(target, "127.0.0.1");
+        request.is_post = true;
+        answer(&envoy, &request)
+    };
+    let json = |target: &str| serde_json::from_slice::<Value>(&get(target).body).unwrap();
+    assert_eq!((get("/ready").status, text(&get("/ready"))), (503, "INITIALIZING\n"));
+    admin.state.progress.set_ready();
+    assert_eq!((get("/ready").status, text(&get("/ready"))), (200, "LIVE\n"));
+    assert_eq!(json("/server_info")["state"], "LIVE");
+    assert_eq!(post("/healthcheck/fail").status, 200);
+    assert_eq!((get("/ready").status, text(&get("/ready"))), (503, "DRAINING\n"));
+    assert_eq!(admin.get("/ambassador/v0/check_ready").status, 503);
+    assert_eq!(post("/healthcheck/ok").status, 200);
+    assert_eq!(admin.get("/ambassador/v0/check_ready").status, 200);
+
+    let stats = get("/stats?filter=downstream_rq_total");
+    assert_eq!(text(&stats), "http.ingress_http.downstream_rq_total: 0\n");
+    let stats = json("/stats?format=json&filter=^cluster.127_0_0_1_9.membership_total$");
+    assert_eq!(stats["stats"][0]["value"], 0);
+    assert_eq!(get("/stats?filter=(").status, 400);
+    assert!(text(&get("/stats/prometheus")).contains("envoy_http_downstream_rq_total{"));
+    assert!(text(&get("/clusters")).contains("::observability_name::127_0_0_1_9\n"));
+    assert!(json("/clusters?format=json")["cluster_statuses"][0]["name"].is_string());
+    assert_eq!(json("/listeners?format=json")["listener_statuses"], serde_json::json!([]));
+    assert_eq!(json("/certs")["certificates"], serde_json::json!([]));
+    assert!(json("/memory")["allocated"].is_string());
+    let dump = json("/config_dump");
+    assert_eq!(dump["configs"][1]["dynamic_listeners"][0]["name"], "ambassador-listener-8080");
+
+    // Changes want POST, and nobody from elsewhere.
+    for path in ["/drain_listeners", "/quitquitquit", "/healthcheck/fail", "/logging?level=debug"] {
+        assert_eq!(get(path).status, 405, "{path}");
+        let mut foreign = request(path, "127.0.0.1");
+        (foreign.is_post, foreign.is_foreign) = (true, true);
+        assert_eq!(answer(&envoy, &foreign).status, 403, "{path}");
+        assert_eq!(answer(&envoy, &request(path, "192.0.2.1")).status, 404, "{path}");
+    }
+    assert_eq!(post("/logging?level=nonsense").status, 400);
+    assert!(text(&post("/logging")).starts_with("active loggers:"));
+    assert_eq!(get("/nothing").status, 404);
+
+    let ready = envoy::Ready(Arc::clone(&admin.state));
+    assert_eq!(answer(&ready, &request("/ready", "127.0.0.1")).status, 200);
+    admin.state.progress.set_draining();
+    assert_eq!(answer(&ready, &request("/ready", "127.0.0.1")).status, 503);
+    assert_eq!(text(&get("/ready")), "DRAINING\n");
 }

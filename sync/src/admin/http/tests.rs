@@ -51,7 +51,7 @@ fn head_has_no_body() {
 #[test]
 fn what_is_not_understood_is_refused_and_closed() {
     assert!(exchange("nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
-    assert!(exchange("POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert!(exchange("PUT / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
     let body = "GET / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
     assert!(exchange(body).starts_with("HTTP/1.1 413 "));
     let large = "x".repeat(limits::ADMIN_HEAD_BYTES_MAX);
@@ -62,4 +62,23 @@ fn what_is_not_understood_is_refused_and_closed() {
 fn escapes_that_are_none_stay() {
     assert_eq!(percent_decode("%41%zz%4"), "A%zz%4");
     assert_eq!(percent_decode("%ff"), "\u{fffd}");
+}
+
+#[test]
+fn pages_of_other_sites_are_known() {
+    #[track_caller]
+    fn check(expected: bool, host: &str, origin: Option<&str>, site: Option<&str>) {
+        assert_eq!(is_foreign(host, origin, site), expected, "{host} {origin:?} {site:?}");
+    }
+    // curl, kubelet: whatever the name.
+    check(false, "ringway-admin.ringway:8877", None, None);
+    check(false, "127.0.0.1:8877", Some("http://127.0.0.1:8877"), Some("same-origin"));
+    check(false, "localhost:8877", None, Some("none"));
+    check(false, "[::1]:8877", Some("http://[::1]:8877"), None);
+    check(true, "127.0.0.1:8877", Some("https://evil.example"), None);
+    check(true, "127.0.0.1:8877", Some("null"), None);
+    check(true, "localhost:8877", None, Some("cross-site"));
+    check(true, "localhost:8877", None, Some("same-site"));
+    // A name that was made to lead here.
+    check(true, "evil.example:8877", Some("http://evil.example:8877"), Some("same-origin"));
 }
