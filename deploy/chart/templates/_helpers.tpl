@@ -72,6 +72,11 @@ ambassador_id: [{{ . | quote }}]
 {{- if not (or .Values.daemonSet .Values.barePod) }}yes{{ end -}}
 {{- end -}}
 
+{{/* Whether the next Pod of a node takes the sockets of the last one over. */}}
+{{- define "ringway.handsOver" -}}
+{{- if and .Values.hostNetwork .Values.daemonSet (not .Values.barePod) .Values.ringway.handover.enabled }}yes{{ end -}}
+{{- end -}}
+
 {{- define "ringway.seccompProfile" -}}
 {{- if eq .Values.ringway.seccomp "runtimeDefault" -}}
 type: RuntimeDefault

@@ -17,9 +17,9 @@ The IngressClass {{ .Values.ingressClassResource.name }} is there already and is
 {{- end }}
 {{- if .Values.lifecycle }}
 
-lifecycle: a preStop of `httpGet` or `sleep` works. A command does not: there is no shell and no
-curl in the image. None is needed, since the gateway goes on accepting for
-{{ .Values.ringway.shutdownDelaySeconds }} s after SIGTERM and ends what is under way.
+lifecycle: a preStop of `httpGet` or `sleep` works, and `exec` with the command [ringway, drain]. A
+shell script does not: there is no shell and no curl in the image. None is needed, since the gateway
+goes on accepting for {{ .Values.ringway.shutdownDelaySeconds }} s after SIGTERM and ends what is under way.
 {{- end }}
 {{- if eq .Values.ringway.seccomp "runtimeDefault" }}
 
@@ -35,7 +35,11 @@ pod-security.kubernetes.io/enforce: privileged.
 
 On the nodes' network a Listener's port is the node's. Ports below 1024 need
 net.ipv4.ip_unprivileged_port_start=0 there. The admin port is on loopback, where probes find it and
-the admin Service does not. One Pod of a node stops before the next one starts.
+the admin Service does not.
+{{- if include "ringway.handsOver" . }} The next Pod of a node takes the sockets of the last one over at
+{{ .Values.ringway.handover.path }}, a folder of the node.
+{{- else }} One Pod of a node stops before the next one starts.
+{{- end }}
 {{- end }}
 {{- range $name, $why := dict
     "waitForApiext" "there is no webhook to wait for"

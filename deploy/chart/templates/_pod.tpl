@@ -45,8 +45,21 @@ spec:
   hostNetwork: true
   {{- end }}
   {{- $install := eq $r.seccomp "install" }}
-  {{- if or $v.volumes $v.volumesRaw $install }}
+  {{- $handover := include "ringway.handsOver" $ }}
+  {{- if or $v.volumes $v.volumesRaw $install $handover $r.state.enabled }}
   volumes:
+    {{- if $handover }}
+    - name: handover
+      hostPath:
+        path: {{ $r.handover.path }}/{{ include "ringway.namespace" $ }}-{{ include "ringway.fullname" $ }}
+        type: DirectoryOrCreate
+    {{- end }}
+    {{- if $r.state.enabled }}
+    - name: state
+      emptyDir:
+        medium: Memory
+        sizeLimit: {{ $r.state.sizeLimit }}
+    {{- end }}
     {{- if $install }}
     - name: seccomp-profile
       configMap:
@@ -63,8 +76,28 @@ spec:
     {{- tpl . $ | nindent 4 }}
     {{- end }}
   {{- end }}
-  {{- if or $v.initContainers $install }}
+  {{- if or $v.initContainers $install $handover }}
   initContainers:
+    {{- if $handover }}
+    # A folder that the kubelet makes is root's.
+    - name: handover
+      image: {{ $r.nodeImage }}
+      {{- $user := $v.securityContext | default $v.security.podSecurityContext }}
+      command: [chown, "{{ int $user.runAsUser }}:{{ int ($user.runAsGroup | default $user.runAsUser) }}", /handover]
+      securityContext:
+        runAsUser: 0
+        runAsNonRoot: false
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+          add: [CHOWN]
+        seccompProfile:
+          type: RuntimeDefault
+      volumeMounts:
+        - name: handover
+          mountPath: /handover
+    {{- end }}
     {{- if $install }}
     # The kubelet reads the profile when it starts the container after this one.
     - name: seccomp
@@ -124,6 +157,8 @@ spec:
         {{- end }}
         - name: admin
           containerPort: 8877
+        - name: snapshot
+          containerPort: 8005
       {{- end }}
       env:
         - name: HOST_IP
@@ -154,6 +189,14 @@ spec:
           "RINGWAY_DEFAULT_LISTENERS" $r.defaultListeners
           "RINGWAY_IO_BACKEND" $r.ioBackend
           "RINGWAY_SHUTDOWN_DELAY" (printf "%ds" (int $r.shutdownDelaySeconds)) }}
+        {{- if $handover }}
+        {{- $_ := set $env "RINGWAY_HANDOVER" "/handover/socket" }}
+        {{- /* Ended, it would be started again before it is told to end. */}}
+        {{- $_ := set $env "RINGWAY_STAY" true }}
+        {{- end }}
+        {{- if $r.state.enabled }}
+        {{- $_ := set $env "RINGWAY_STATE_DIR" "/state" }}
+        {{- end }}
         {{- with $r.workers }}
         {{- $_ := set $env "RINGWAY_WORKERS" . }}
         {{- end }}
@@ -199,8 +242,16 @@ spec:
       lifecycle:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- if or $v.volumeMounts $v.volumeMountsRaw }}
+      {{- if or $v.volumeMounts $v.volumeMountsRaw $handover $r.state.enabled }}
       volumeMounts:
+        {{- if $handover }}
+        - name: handover
+          mountPath: /handover
+        {{- end }}
+        {{- if $r.state.enabled }}
+        - name: state
+          mountPath: /state
+        {{- end }}
         {{- with $v.volumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

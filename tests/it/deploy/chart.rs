@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::expect_folder;
 
 /// What users give: the first are values of Emissary's own tests and of its documentation.
-const VALUES: [(&str, &str); 22] = [
+const VALUES: [(&str, &str); 24] = [
     ("default", "{}"),
     ("emissary-single-namespace", "{scope: {singleNamespace: true}, daemonSet: false}"),
     (
@@ -82,6 +82,15 @@ const VALUES: [(&str, &str); 22] = [
         "host-network",
         "{hostNetwork: true, service: {create: false}, ringway: {workers: 4, ioBackend: epoll, \
           statusAddresses: [192.0.2.1, 192.0.2.2]}}",
+    ),
+    (
+        "host-network-alone",
+        "{hostNetwork: true, service: {create: false}, ringway: {handover: {enabled: false}}}",
+    ),
+    (
+        "state",
+        "{ringway: {state: {enabled: true, sizeLimit: 32Mi}}, lifecycle: {preStop: {exec: \
+               {command: [ringway, drain]}}}}",
     ),
     ("seccomp-install", "{ringway: {seccomp: install}}"),
     ("seccomp-operator", "{ringway: {seccomp: operator}}"),
@@ -230,7 +239,6 @@ fn on_the_nodes_network_no_port_is_claimed_and_the_admin_port_is_local() {
     let spec = &one(&objects, "DaemonSet")["spec"];
     assert_eq!(spec["template"]["spec"]["hostNetwork"], true);
     assert_eq!(spec["template"]["spec"]["dnsPolicy"], "ClusterFirstWithHostNet");
-    assert_eq!(spec["updateStrategy"]["rollingUpdate"], json!({"maxUnavailable": 1}));
     let container = container(&objects, "DaemonSet");
     assert_eq!(container["ports"], Value::Null);
     assert_eq!(container["livenessProbe"]["httpGet"]["host"], "127.0.0.1");
@@ -295,6 +303,50 @@ fn names_ids_and_scopes_are_those_of_the_values() {
     let pod = &of("Deployment", "-canary")["template"];
     assert_eq!(pod["metadata"]["labels"]["profile"], "canary");
     assert_eq!(pod["spec"]["containers"][0]["image"], "ringway:9.9.9");
+}
+
+/// The next Pod of a node takes the sockets of the last one over, in a folder of the gateway's user;
+/// ended by itself, the last one would be started again.
+#[test]
+fn on_the_nodes_network_pods_hand_over() {
+    let objects = render("host-network");
+    let spec = &one(&objects, "DaemonSet")["spec"];
+    let surge = json!({"maxSurge": 1, "maxUnavailable": 0});
+    assert_eq!(spec["updateStrategy"]["rollingUpdate"], surge);
+    assert_eq!(spec["minReadySeconds"], 10);
+    let pod = &spec["template"]["spec"];
+    let folder = json!({"path": "/run/ringway/ringway-ringway", "type": "DirectoryOrCreate"});
+    assert_eq!(pod["volumes"][0], json!({"name": "handover", "hostPath": folder}));
+    assert_eq!(pod["initContainers"][0]["command"], json!(["chown", "8888:8888", "/handover"]));
+    assert_eq!(pod["securityContext"]["runAsUser"], 8888);
+    let container = container(&objects, "DaemonSet");
+    assert_eq!(variable(&container, "RINGWAY_HANDOVER"), "/handover/socket");
+    assert_eq!(variable(&container, "RINGWAY_STAY"), "true");
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/handover");
+
+    for name in ["host-network-alone", "host-ports"] {
+        let objects = render(name);
+        let spec = &one(&objects, "DaemonSet")["spec"];
+        assert_eq!(spec["updateStrategy"]["rollingUpdate"], json!({"maxUnavailable": 1}));
+        assert_eq!(spec["template"]["spec"]["volumes"], Value::Null);
+        let container = super::chart::container(&objects, "DaemonSet");
+        assert_eq!(variable(&container, "RINGWAY_HANDOVER"), &Value::Null);
+    }
+}
+
+#[test]
+fn state_lies_in_memory_and_the_snapshot_has_a_port() {
+    let objects = render("state");
+    let pod = &one(&objects, "DaemonSet")["spec"]["template"]["spec"];
+    let memory = json!({"medium": "Memory", "sizeLimit": "32Mi"});
+    assert_eq!(pod["volumes"][0], json!({"name": "state", "emptyDir": memory}));
+    let container = container(&objects, "DaemonSet");
+    assert_eq!(variable(&container, "RINGWAY_STATE_DIR"), "/state");
+    assert_eq!(container["lifecycle"]["preStop"]["exec"]["command"], json!(["ringway", "drain"]));
+    let admin = objects.iter().find(|o| o["metadata"]["name"] == "ringway-admin").unwrap();
+    let port = json!({"name": "ambassador-snapshot", "port": 8005, "targetPort": 8005,
+                      "protocol": "TCP"});
+    assert_eq!(admin["spec"]["ports"][1], port);
 }
 
 /// A profile that is installed first is the one that the container names.
