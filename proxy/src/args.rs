@@ -40,8 +40,9 @@ pub(crate) enum Verb {
     /// delay, finishes what is under way, and waits for SIGTERM. For a preStop hook; waits until it
     /// is done
     Drain(Drain),
-    /// Say whether this node gives a gateway what it needs (exit status 1: something is missing)
-    Doctor,
+    /// Say whether this node, and the cluster if there is one, give a gateway what it needs (exit
+    /// status 1: something is missing)
+    Doctor(Doctor),
     /// Print the CustomResourceDefinitions of all kinds that are read, for `kubectl apply
     /// --server-side -f -`
     Crds(Crds),
@@ -80,6 +81,28 @@ pub(crate) struct Get {
     pub(crate) what: What,
     #[command(flatten)]
     pub(crate) ask: Ask,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Kubeconfig of the cluster, best with the gateway's own rights [default: as `ringway run`
+    /// finds it]
+    #[arg(long, value_name = "FILE", env = "RINGWAY_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", env = "RINGWAY_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Service whose addresses are published, as of `ringway run`
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "RINGWAY_PUBLISH_SERVICE")]
+    pub(crate) publish_service: Option<String>,
+    /// The addresses themselves, as of `ringway run`
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        env = "RINGWAY_PUBLISH_STATUS_ADDRESS"
+    )]
+    pub(crate) publish_status_address: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Verb::Status(ask) => cli::get::status(&ask),
         Verb::Get(get) => cli::get::get(&get),
         Verb::Drain(drain) => cli::drain::drain(&drain),
-        Verb::Doctor => cli::doctor::doctor(),
+        Verb::Doctor(doctor) => cli::doctor::doctor(&doctor),
         Verb::Crds(crds) => cli::crds::crds(&crds),
     };
     outcome.unwrap_or_else(|error| {

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod build;
+pub mod doctor;
 pub mod explain;
 pub mod gateway;
 pub mod log;

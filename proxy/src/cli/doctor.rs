@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ringway doctor`: whether this node gives a gateway what it needs, and what to change where it
-//! does not. It changes nothing.
+//! `ringway doctor`: whether this node, and the cluster, give a gateway what it needs, and what to
+//! change where they do not. It changes nothing.
 
-use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use ringway_core::limits::{LISTEN_BACKLOG_MAX, MEMORY_SHED_PERCENT};
 use ringway_proxy::{Chosen, IoBackend, allowed_cpus, probe, raise_descriptors};
+use ringway_sync::doctor::{Finding, Verdict, cluster};
 use ringway_sync::overload::cgroup_memory_limit;
+use ringway_sync::watch::kube;
+
+use super::environment;
+use super::run::own_namespace;
+use crate::args::Doctor;
 
 /// Connections that a proxy should be able to hold: two descriptors each.
 const DESCRIPTORS_WANTED: u64 = 65_536;
@@ -18,8 +23,34 @@ const PORTS_WANTED: u32 = 20_000;
 /// At rest with 10,000 routes a gateway takes 45 MiB.
 const MEMORY_WANTED: u64 = 128 << 20;
 
-pub(crate) fn doctor() -> anyhow::Result<ExitCode> {
-    let findings = Node::this().findings();
+pub(crate) fn doctor(doctor: &Doctor) -> anyhow::Result<ExitCode> {
+    let mut findings = Node::this().findings();
+    let environment = environment();
+    let mut settings = environment.settings;
+    own_namespace(&mut settings);
+    let options = kube::Options {
+        kubeconfig: doctor.kubeconfig.clone(),
+        context: doctor.context.clone(),
+        scope: kube::Scope {
+            namespace: settings.single_namespace.then(|| settings.namespace.to_string()),
+            ..kube::Scope::default()
+        },
+        writes: environment.update_status,
+        publish: kube::Publish {
+            addresses: doctor.publish_status_address.clone(),
+            service: doctor.publish_service.clone(),
+        },
+        state_dir: None,
+    };
+    match cluster(&options, &settings.namespace) {
+        Ok(found) => findings.extend(found),
+        // Asked for, it has to be there; without one a gateway serves a folder.
+        Err(error) if doctor.kubeconfig.is_some() || doctor.context.is_some() => return Err(error),
+        Err(_) => {
+            let said = "none is configured here: only the node was looked at".to_owned();
+            findings.push(Finding::new(Verdict::Good, "cluster", said, ""));
+        }
+    }
     let mut stdout = std::io::stdout().lock();
     for finding in &findings {
         writeln!(stdout, "{finding}")?;
@@ -48,39 +79,6 @@ struct Node {
     binds: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Good,
-    /// It works, and could be better.
-    Poor,
-    /// A gateway does not start, or will fail under load.
-    Bad,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Finding {
-    verdict: Verdict,
-    what: &'static str,
-    said: String,
-    /// What to do about it.
-    advice: Option<&'static str>,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Good => "good",
-            Verdict::Poor => "poor",
-            Verdict::Bad => "BAD ",
-        };
-        write!(f, "{verdict}  {:<13} {}", self.what, self.said)?;
-        match self.advice {
-            Some(advice) => write!(f, "\n                    {advice}"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Node {
     fn this() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
@@ -104,8 +102,7 @@ impl Node {
     fn findings(&self) -> Vec<Finding> {
         let mut out = Vec::new();
         let mut say = |verdict, what, said: String, advice| {
-            let advice = Some(advice).filter(|_| verdict != Verdict::Good);
-            out.push(Finding { verdict, what, said, advice });
+            out.push(Finding::new(verdict, what, said, advice));
         };
         let good_if = |good, otherwise| if good { Verdict::Good } else { otherwise };
 

@@ -56,14 +56,19 @@ pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Which cluster, and what of it. In a Pod, the gateway's namespace is the Pod's unless told.
-fn cluster(cluster: Cluster, environment: &Environment, settings: &mut Settings) -> kube::Options {
+/// In a Pod, the gateway's namespace is the Pod's unless told.
+pub(super) fn own_namespace(settings: &mut Settings) {
     const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
     if std::env::var_os("AMBASSADOR_NAMESPACE").is_none()
         && let Ok(namespace) = std::fs::read_to_string(OWN_NAMESPACE)
     {
         settings.namespace = namespace.trim().into();
     }
+}
+
+/// Which cluster, and what of it.
+fn cluster(cluster: Cluster, environment: &Environment, settings: &mut Settings) -> kube::Options {
+    own_namespace(settings);
     let (label_selector, field_selector) = environment.selectors.clone();
     kube::Options {
         kubeconfig: cluster.kubeconfig,

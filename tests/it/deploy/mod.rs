@@ -4,6 +4,7 @@
 
 mod chart;
 mod crds;
+mod doctor;
 mod image;
 
 use std::fs;

@@ -387,6 +387,11 @@ fn say(what: &str, failure: &Failure, said: &mut Option<Failure>) {
     }
 }
 
+/// A client of the cluster, for questions.
+pub(crate) async fn client(options: &Options) -> anyhow::Result<Client> {
+    Ok(Client::try_from(configuration(options).await?)?)
+}
+
 /// Where the API server is and who asks.
 async fn configuration(options: &Options) -> anyhow::Result<Config> {
     let choice = KubeConfigOptions { context: options.context.clone(), ..Default::default() };
