@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use ringway_tests::gateway::{ADMIN_PORT, binary, repository};
@@ -37,6 +38,34 @@ impl Drop for Process {
 /// As the image and the chart run it: user 8888, no capability, nothing to write to.
 #[test]
 fn it_serves_as_nobody_on_a_read_only_root() {
+    let become_nobody = "mount -o remount,bind,ro / && exec setpriv --reuid=8888 --regid=8888 \
+                         --clear-groups --bounding-set=-all --no-new-privs \"$@\"";
+    serves_as_nobody(become_nobody, binary().unwrap());
+}
+
+/// The same with the image's own binary, in a root that holds nothing else. To be repeated with
+/// `cargo test -p ringway-tests --test it -- --ignored alone_in_its_image`.
+#[test]
+#[ignore = "builds a release, minutes long"]
+fn it_serves_alone_in_its_image() {
+    let built = Command::new(repository().join("deploy/static")).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let path = repository().join(String::from_utf8(built.stdout).unwrap().trim());
+    let linked = Command::new("ldd").arg(&path).output().unwrap();
+    let linked = [linked.stdout, linked.stderr].concat();
+    let linked = String::from_utf8_lossy(&linked);
+    assert!(linked.contains("statically linked") || linked.contains("not a dynamic"), "{linked}");
+    // Manifests are in /tmp here, and the binary where it was built: both are shown inside.
+    let enter = "root=$(mktemp -d) && mount -t tmpfs tmpfs $root && mkdir -p $root/proc $root/tmp \
+                 $root/usr/local/bin && cp \"$1\" $root/usr/local/bin/ringway && mount --bind /proc \
+                 $root/proc && mount --bind /tmp $root/tmp && mount -o remount,bind,ro $root/tmp && \
+                 mount -o remount,ro $root && shift && exec setpriv --no-new-privs chroot \
+                 --userspec=8888:8888 --groups= $root /usr/local/bin/ringway \"$@\"";
+    serves_as_nobody(enter, &path);
+}
+
+/// Starts a binary by a script, which gets it and its arguments, and asks it.
+fn serves_as_nobody(script: &str, binary: &Path) {
     let user = Command::new("id").arg("-u").output().unwrap();
     if user.stdout != b"0\n" {
         eprintln!("left out: serving as user 8888, because only root can become that user");
@@ -47,11 +76,9 @@ fn it_serves_as_nobody_on_a_read_only_root() {
     let file = folder.file("gateway.yaml", &manifests).unwrap();
     let ip = address::fresh();
     let admin = SocketAddr::from((ip, ADMIN_PORT));
-    let become_nobody = "mount -o remount,bind,ro / && exec setpriv --reuid=8888 --regid=8888 \
-                         --clear-groups --bounding-set=-all --no-new-privs \"$@\"";
     let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c", become_nobody, "sh"])
-        .arg(binary().unwrap())
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(binary)
         .args([
             "run",
             "-f",
