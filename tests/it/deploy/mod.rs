@@ -6,6 +6,7 @@ mod chart;
 mod crds;
 mod doctor;
 mod image;
+mod licences;
 
 use std::fs;
 
