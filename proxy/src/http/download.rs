@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The answer's way back: its head as soon as it is there, its body as it comes.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
-use ringway_core::limits::{BUFFER_BYTES, GRPC_BRIDGE_BYTES_MAX, INTERIM_RESPONSES_MAX};
+use ringway_core::limits::{
+    BUFFER_BYTES, GRPC_BRIDGE_BYTES_MAX, INTERIM_RESPONSES_MAX, SMALL_BUFFER_BYTES,
+};
 use ringway_core::policy::format::Flags;
 use ringway_core::policy::grpc::{self, Outcome};
 use ringway_core::policy::relay::{self, ResponseHead};
@@ -59,6 +62,11 @@ pub(super) struct Download<'d, 'a> {
     pub(super) record: &'d mut Record,
     /// The request as it was sent: repeated if no answer comes, a free buffer as soon as one does.
     pub(super) spent: Vec<u8>,
+    /// Whether the upstream's answers are long: those are received behind their head where they are
+    /// sent from, so that little of them is copied.
+    pub(super) long: &'d Cell<bool>,
+    /// The last receive filled its buffer: more is there.
+    pub(super) filled: bool,
 }
 
 impl Download<'_, '_> {
@@ -145,8 +153,16 @@ impl Download<'_, '_> {
             if !silent && shared.uploaded.get() {
                 shared.await_upstream(worker.timers.now());
             }
+            let most = match silent && self.long.get() {
+                true => SMALL_BUFFER_BYTES.min(buffer.capacity()),
+                false => buffer.capacity(),
+            };
             let received;
-            (received, buffer) = shared.attended(upstream.recv(buffer)).await;
+            (received, buffer) = match silent {
+                true => shared.attended(upstream.recv_some(buffer, most)).await,
+                false => shared.attended(upstream.recv(buffer)).await,
+            };
+            self.filled = buffer.len() == most;
             match received {
                 Ok(n) if n > 0 => {}
                 _ if shared.gone.get() => return (Err(Downloaded::Client), buffer),
@@ -306,7 +322,8 @@ impl Download<'_, '_> {
         self.record.details = "via_upstream";
         let at_hand = &view.block[view.head.len..];
         let mut body = Content::new(meta, upstream, framing);
-        body.filled = view.block.len() >= BUFFER_BYTES && !upstream.is_message();
+        body.filled = self.filled && !upstream.is_message();
+        self.long.set(matches!(meta.framing, Framing::Length(n) if n > BUFFER_BYTES as u64));
         body.web = web.map(|web| Box::new(grpc_web::Encoder::new(web.wanted)));
         body.counter = self.counter(worker, view);
         // More is there than the buffer took: it goes along. Where a length says how much is to

@@ -373,6 +373,8 @@ impl Attempt<'_, '_> {
             received: &mut *self.received,
             record: &mut *self.record,
             spent: Vec::new(),
+            long: &upstream.endpoint.long,
+            filled: false,
         };
         if self.complete {
             // Choosing a pooled connection takes no time that a clock would show.

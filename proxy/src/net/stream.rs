@@ -305,6 +305,21 @@ impl Reader {
         (result, slice.into_inner())
     }
 
+    /// The same into an empty buffer, and no more than this, over plain TCP.
+    pub(crate) async fn recv_some(
+        &mut self,
+        buffer: Vec<u8>,
+        most: usize,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        match &mut self.source {
+            Source::Tcp(tcp, None) if self.unread.is_empty() => {
+                let (result, slice) = tcp.read(SliceMut::new(buffer, 0, most)).await;
+                (result, slice.into_inner())
+            }
+            _ => self.recv(buffer).await,
+        }
+    }
+
     /// Takes what was given back.
     fn reread(&mut self, buffer: &mut Vec<u8>) -> usize {
         let n = self.unread.len().min(buffer.capacity() - buffer.len());

@@ -35,6 +35,8 @@ pub(crate) struct Endpoint {
     /// Requests that this worker has here, connecting included.
     active: Cell<u32>,
     idle: RefCell<Vec<Idle>>,
+    /// The last answer's body was longer than a buffer.
+    pub(crate) long: Cell<bool>,
     /// Connections of HTTP/2, each with as many requests as it takes.
     pub(crate) shared: Multiplexed,
     /// No longer in the cluster: connections end after their request.
@@ -169,6 +171,7 @@ impl Endpoint {
             near: Cell::new(near),
             active: Cell::new(0),
             idle: RefCell::default(),
+            long: Cell::default(),
             shared: Multiplexed::default(),
             gone: Cell::new(false),
         }
