@@ -345,9 +345,10 @@ impl Comparison<'_> {
             Measure::Change => (self.load_core, Some(self.proxy_core)),
             _ => (self.proxy_core, None),
         };
+        let [listen, admin] = free_ports().context("finding free ports")?;
         let setup = Setup {
-            listen: free_port()?,
-            admin: free_port()?,
+            listen,
+            admin,
             back_end: engine.address()?.port(),
             work,
             connections: self.scenario.connections_max(),
@@ -600,6 +601,10 @@ fn throughput_of(outcome: &Outcome, used: Used) -> Throughput {
 /// A sample in a few words.
 fn in_short(sample: &Sample) -> String {
     match sample {
+        // No proxy took part.
+        Sample::Throughput(sample) if sample.cpu_s == 0.0 => {
+            format!("{:.0}/s, {} errors", sample.per_second(), sample.errors)
+        }
         Sample::Throughput(sample) => format!(
             "{:.0} per CPU-second, {:.0}/s, {} errors",
             sample.per_cpu_second(),
@@ -621,9 +626,12 @@ fn in_short(sample: &Sample) -> String {
     }
 }
 
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("finding a free port")?.local_addr()?.port())
+/// Two ports that nobody listens on now.
+pub(crate) fn free_ports() -> Result<[u16; 2]> {
+    // Both are held until both are found.
+    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    let [one, other] = &listeners;
+    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
 }
 
 /// A temporary folder that goes with this value.
@@ -644,3 +652,6 @@ impl Drop for Folder {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

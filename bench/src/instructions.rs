@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::compare::{Folder, free_port};
+use crate::compare::{Folder, free_ports};
 use crate::cpu;
 use crate::engine::{Engine, Load, Streams, Until};
 use crate::peer::{Peer, Setup};
@@ -168,9 +168,10 @@ fn count(
     let mut engine = Engine::open(([127, 0, 0, 1], 0).into())?;
     let folder = Folder::create("instructions")?;
     let file = folder.0.join("count");
+    let [listen, admin] = free_ports().context("finding free ports")?;
     let setup = Setup {
-        listen: free_port()?,
-        admin: free_port()?,
+        listen,
+        admin,
         back_end: engine.address()?.port(),
         work: scenario.work,
         connections: scenario.connections_max(),
