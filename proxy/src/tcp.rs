@@ -35,7 +35,8 @@ pub(crate) async fn serve(client: &mut Client, route: &TcpRoute) {
         Transport::Tls(None) => Err(NoUpstream::Tls("no usable TLSContext")),
         // Boxed: a tunnel at rest is small, whatever connecting took.
         _ => {
-            Box::pin(upstream::acquire(worker, cluster, &state, &mut preference, Wanted::Tunnel))
+            let preference = &mut preference;
+            Box::pin(upstream::acquire(worker, cluster, &state, preference, Wanted::Tunnel, None))
                 .await
         }
     };
@@ -111,16 +112,14 @@ impl Record {
         (self.flags, self.transport_failure) = match failure {
             NoUpstream::NoEndpoint => (Flags::UH, ""),
             NoUpstream::Overflow => (Flags::UO, ""),
-            NoUpstream::Refused => (Flags::UF, "delayed connect error"),
-            NoUpstream::TimedOut => (Flags::UF, "connection timeout"),
+            NoUpstream::Refused | NoUpstream::NoUpgrade => (Flags::UF, "delayed connect error"),
+            NoUpstream::TimedOut | NoUpstream::GivenUp => (Flags::UF, "connection timeout"),
             NoUpstream::Tls(reason) => (Flags::UF, reason),
         };
         self.details = match failure {
             NoUpstream::NoEndpoint => "no_healthy_upstream",
             NoUpstream::Overflow => "upstream_overflow",
-            NoUpstream::Refused | NoUpstream::TimedOut | NoUpstream::Tls(_) => {
-                "upstream_connection_failure"
-            }
+            _ => "upstream_connection_failure",
         };
     }
 

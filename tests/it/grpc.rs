@@ -12,6 +12,7 @@ use ringway_tests::h2::frame::{Frame, data, headers};
 use ringway_tests::h2::{Peer, echo};
 use ringway_tests::manifest::{mapping, module};
 use ringway_tests::outside::{Folder, run_within};
+use ringway_tests::upstream::Hole;
 use ringway_tests::{PATIENCE, pki, python, wait_until};
 
 use super::DRIVERS;
@@ -309,6 +310,36 @@ fn a_call_ends_with_its_deadline() {
         let taken = begin.elapsed();
         assert_eq!(response.status, 504, "{driver}: {response:?}");
         assert!(taken >= Duration::from_millis(300), "{driver}: {response:?} after {taken:?}");
+    }
+}
+
+/// Connecting takes of a call's time like everything else. A call that may wait longer does, also
+/// where it waits for the connection that another one was making.
+#[test]
+fn a_call_s_deadline_is_kept_while_connecting() {
+    let hole = ringway_tests::address::fresh();
+    let _hole = Hole::start(hole, 8000).unwrap();
+    for driver in DRIVERS {
+        let spec = format!("service: \"{hole}:8000\", timeout_ms: 0, connect_timeout_ms: 60000");
+        let h2 = mapping("h2", &format!("prefix: /h2/, grpc: true, {spec}"));
+        let h1 = mapping("h1", &format!("prefix: /h1/, {spec}"));
+        let gateway = start(&(manifests(&[]) + &h2 + &h1), driver);
+        let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
+        let begin = Instant::now();
+        let calls = [("/h2/x", 300), ("/h2/x", 900), ("/h1/x", 300)];
+        for (n, (path, ms)) in calls.into_iter().enumerate() {
+            let stream = 2 * n as u32 + 1;
+            let head = call(stream, path, &[("grpc-timeout", &format!("{ms}m"))]);
+            peer.send([head, data(stream, message(b"")).end_stream()]).unwrap();
+        }
+        for (stream, ms) in [(1, 300), (5, 300), (3, 900)] {
+            let response = peer.response(stream).unwrap();
+            let taken = begin.elapsed();
+            let place = format!("{stream} on {driver}: {response:?} after {taken:?}");
+            assert_eq!(response.header("grpc-status").as_deref(), Some("4"), "{place}");
+            assert!(taken >= Duration::from_millis(ms), "{place}");
+            assert!(taken < Duration::from_secs(10), "{place}");
+        }
     }
 }
 

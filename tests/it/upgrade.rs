@@ -5,9 +5,11 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::h2::Peer;
+use ringway_tests::h2::frame::headers;
 use ringway_tests::head::Reader;
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::{Upstream, echo, request_to};
@@ -184,6 +186,56 @@ stringData: {tls.crt: {{ca test}}}
     }
 }
 
+/// From HTTP/1.1 to HTTP/2, from there to HTTP/2, and back: each hop says what the next one knows
+/// (RFC 8441), and the client hears of the key that it sent.
+#[test]
+fn websockets_go_over_http_2() {
+    let at = address::fresh();
+    let _server =
+        python::Server::start("websocket.py", &["serve", &at.to_string(), "8000"]).unwrap();
+    wait_until("the WebSocket server listens", PATIENCE, || TcpStream::connect((at, 8000)).is_ok());
+    for driver in DRIVERS {
+        let last = gateway((at, 8000).into(), "", &Options::driver(driver));
+        let middle = gateway(last.address(8080), ", grpc: true", &Options::driver(driver));
+        let first = gateway(middle.address(8080), ", grpc: true", &Options::driver(driver));
+        let ip = first.address(8080).ip().to_string();
+        let talk = ["talk", "ws://chat.example/chat", &ip, "8080"];
+        let said = python::script("websocket.py", &talk).unwrap();
+        assert_eq!(said.trim(), "all well", "on {driver}");
+        for gateway in [&first, &middle, &last] {
+            wait_until("all tunnels are over", PATIENCE, || {
+                metric(gateway, "envoy_http_downstream_cx_upgrades_active") == 0
+            });
+            assert_eq!(metric(gateway, "envoy_http_downstream_cx_upgrades_total"), 2, "{driver}");
+        }
+    }
+}
+
+/// RFC 8441 §3: an upstream is asked for no protocol before it has said that it may be.
+#[test]
+fn an_http_2_upstream_without_extended_connect_is_asked_for_no_upgrade() {
+    for driver in DRIVERS {
+        let upstream = Upstream::custom(|socket| {
+            let Ok(mut peer) = Peer::server(socket, &[]) else { return };
+            while let Ok(Some((stream, request))) = peer.request(Instant::now() + PATIENCE) {
+                assert_ne!(request.method, "CONNECT");
+                let _ = peer.send(headers(stream).status(204).end_stream());
+            }
+        })
+        .unwrap();
+        let gateway = gateway(upstream.address(), ", grpc: true", &Options::driver(driver));
+        for _ in 0..3 {
+            let mut client = gateway.client(8080).unwrap();
+            client.send(UPGRADE).unwrap();
+            let answer = client.response("GET").unwrap();
+            assert_eq!(answer.status, 503, "{answer:?} on {driver}");
+            assert!(answer.text().contains("takes no upgrade"), "{answer:?} on {driver}");
+            assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 204, "on {driver}");
+        }
+        assert_eq!(upstream.connections(), 1, "on {driver}");
+    }
+}
+
 #[test]
 fn a_client_that_ends_without_close_notify_hears_the_last_words() {
     let upstream = Upstream::custom(|stream| {
@@ -269,7 +321,7 @@ fn draining_cuts_a_tunnel_only_at_its_end() {
             TcpStream::connect(gateway.address(8080)).is_err()
         });
         // Longer than what is idle is kept.
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while start.elapsed() < Duration::from_millis(2500) {
             client.send(b"ping").unwrap();
             client.reader().exactly(4, &mut |_| {}).unwrap();

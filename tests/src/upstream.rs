@@ -346,7 +346,7 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 /// What is written next leaves together with the end.
-fn cork(socket: &TcpStream) {
+pub(crate) fn cork(socket: &TcpStream) {
     let on: libc::c_int = 1;
     // SAFETY: an option of a descriptor that we own, from a value that outlives the call.
     unsafe {

@@ -417,6 +417,8 @@ pub enum UpstreamProtocol {
     Http1,
     /// `grpc: true`, with prior knowledge (RFC 9113 §3.3).
     Http2,
+    /// Either, as each upstream chooses by ALPN (RFC 7301).
+    Negotiated,
 }
 
 impl UpstreamProtocol {

@@ -113,6 +113,10 @@ pub fn request_head<'f>(
     out.extend_from_slice(head.target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     encode::field(out, b"host", head.host);
+    // Here and nowhere else: HTTP/2 has another way to ask.
+    if let Some(protocol) = head.upgrade {
+        upgrade_fields(out, protocol);
+    }
 
     let hop = Hop::of(view);
     copy_fields(out, view, |known, name| {
@@ -140,9 +144,6 @@ pub fn request_head<'f>(
     framing_fields(out, head.framing);
     if head.te_trailers {
         out.extend_from_slice(b"te: trailers\r\n");
-    }
-    if let Some(protocol) = head.upgrade {
-        upgrade_fields(out, protocol);
     }
     if !head.client_cert.is_empty() && !edits.drops(CLIENT_CERT) {
         client_cert_field(out, head);

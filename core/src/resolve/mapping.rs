@@ -650,7 +650,7 @@ impl Context<'_> {
         let origination = tls.as_ref().map(|tls| Origination {
             context: tls.clone(),
             sni: mapping.host_rewrite.as_deref().and_then(server_name),
-            protocol,
+            protocol: mapping.grpc.map_or(UpstreamProtocol::Negotiated, |_| protocol),
         });
         let tls = tls.map(|context| context.map(|(_, name)| name));
         let tls = tls.as_ref().map(|name| name.as_deref().unwrap_or_default());

@@ -286,6 +286,12 @@ fn clusters(
         if !upstream.protocol_written && client.is_none() && services.is_h2c(&upstream) {
             cluster.protocol = ir::UpstreamProtocol::Http2;
         }
+        let offers_h2 = |client: &Arc<crate::tls::Client>| {
+            client.spec.alpn.iter().any(|protocol| &**protocol == tls::HTTP2)
+        };
+        if !upstream.protocol_written && matches!(&client, Some(Ok(client)) if offers_h2(client)) {
+            cluster.protocol = ir::UpstreamProtocol::Negotiated;
+        }
         if memo.clusters.get(&name).is_none_or(|known| **known != cluster) {
             memo.clusters.insert(Arc::clone(&name), Arc::new(cluster));
         }

@@ -24,7 +24,7 @@ use super::secret::{self, Keys, Reference};
 use super::{hostglob, ingress, module};
 
 /// HTTP/2 in ALPN (RFC 9113 §3.2).
-const HTTP2: &str = "h2";
+pub(crate) const HTTP2: &str = "h2";
 /// A part of a context.
 #[derive(Clone, Debug, PartialEq)]
 enum Part<T> {
@@ -125,19 +125,20 @@ pub(crate) struct Origination {
     pub(crate) context: Option<(Arc<str>, Arc<str>)>,
     /// Server name to send where the context says none. Emissary: `host_rewrite`.
     pub(crate) sni: Option<Box<str>>,
-    /// What is spoken inside.
+    /// What may be spoken inside.
     pub(crate) protocol: UpstreamProtocol,
 }
 
 impl Origination {
-    /// What is offered, of what the context says: HTTP/2 alone or anything else, for nothing but
-    /// the cluster's own protocol can follow.
+    /// What is offered, of what the context says: where the Mapping says the protocol nothing else
+    /// can follow.
     fn alpn(&self, written: &[Box<str>]) -> Vec<Box<str>> {
         match self.protocol {
             UpstreamProtocol::Http1 => {
                 written.iter().filter(|name| &***name != HTTP2).cloned().collect()
             }
             UpstreamProtocol::Http2 => vec![HTTP2.into()],
+            UpstreamProtocol::Negotiated => written.to_vec(),
         }
     }
 }

@@ -245,6 +245,14 @@ impl Encoder {
     }
 }
 
+/// Bytes as base64, padded.
+pub(super) fn base64(bytes: &[u8]) -> Vec<u8> {
+    let (mut encoder, mut out) = (Encoder::new(Form::Text), Vec::new());
+    encoder.text(bytes, &mut out);
+    encoder.pad(&mut out);
+    out
+}
+
 fn characters([a, b, c]: [u8; 3]) -> [u8; 4] {
     let bits = u32::from_be_bytes([0, a, b, c]);
     [18, 12, 6, 0].map(|shift| ALPHABET[(bits >> shift & 63) as usize])

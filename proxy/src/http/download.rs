@@ -201,7 +201,7 @@ impl Download<'_, '_> {
             worker.buffers.put(std::mem::replace(&mut buffer, answer.block));
             *head = answer.head;
             let view = HeadView::new(head, &buffer);
-            if head.status < 200 {
+            if head.status < 200 && !self.request.switches(view) {
                 interim += 1;
                 if interim > INTERIM_RESPONSES_MAX {
                     return (Err(bad_answer("http2.too_many_interim")), buffer);

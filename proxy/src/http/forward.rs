@@ -69,7 +69,24 @@ pub(crate) async fn forward<'a>(
         }
         request.rewritten = Some(path);
     }
-    let key = affinity(request, action);
+    let mut preference = Preference { key: affinity(request, action), ..Preference::default() };
+    let deadline = call::deadline(request, record);
+    // How a body is written depends on the protocol: where the upstream chooses it, it is asked
+    // first.
+    let mut found = None;
+    let is_h2 = match cluster.spec.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Negotiated => {
+            let preference = &mut preference;
+            let (wanted, deadline) = (Wanted::Open, deadline);
+            let acquired = upstream::acquire(worker, cluster, &state, preference, wanted, deadline);
+            let Some(upstream) = Box::pin(client.unless_reset(acquired)).await else {
+                return Answer::Ours(disconnected(), edits);
+            };
+            found.insert(upstream).as_ref().is_ok_and(Upstream::is_h2)
+        }
+    };
     let mut out = client.writer.buffer(&worker.buffers);
     write_head(request, route, action, host(request, action), record, &mut out);
     let head = out.len();
@@ -81,10 +98,7 @@ pub(crate) async fn forward<'a>(
             _ => request.received,
         }),
         // The end of a message is its own in HTTP/2: nothing in its bytes says where it is.
-        framing: match cluster.spec.protocol {
-            UpstreamProtocol::Http1 => framing,
-            UpstreamProtocol::Http2 => Framing::UntilClose,
-        },
+        framing: if is_h2 { Framing::UntilClose } else { framing },
         max: request.settings.body_bytes_max.unwrap_or(u64::MAX),
         seen: 0,
         trailers: Vec::new(),
@@ -125,19 +139,36 @@ pub(crate) async fn forward<'a>(
         complete: at_hand.complete,
         continued: false,
     };
-    let mut preference = Preference { key, ..Preference::default() };
     let mut tries = 0;
     let mut wanted = match attempt.complete && repeatable(attempt.request.view.method(), true) {
         true => Wanted::Any,
         false => Wanted::Open,
     };
     let answer = loop {
-        // Without a client, nobody needs a connection.
-        let acquired = upstream::acquire(worker, cluster, &state, &mut preference, wanted);
-        let mut upstream = match attempt.client.unless_reset(acquired).await {
-            Some(Ok(upstream)) => upstream,
-            None => break Answer::Ours(disconnected(), edits),
-            Some(Err(error)) => {
+        let found = match found.take() {
+            Some(found) => found,
+            None => {
+                let preference = &mut preference;
+                let acquired =
+                    upstream::acquire(worker, cluster, &state, preference, wanted, deadline);
+                // Without a client, nobody needs a connection.
+                match attempt.client.unless_reset(acquired).await {
+                    Some(found) => found,
+                    None => break Answer::Ours(disconnected(), edits),
+                }
+            }
+        };
+        let found = match found {
+            // Another one chose the other protocol, and the body is written by now.
+            Ok(upstream) if upstream.is_h2() != is_h2 => Err(NoUpstream::Refused),
+            Ok(upstream) if attempt.request.upgrade().is_some() => {
+                Box::pin(upstream.for_upgrade(cluster)).await
+            }
+            found => found,
+        };
+        let mut upstream = match found {
+            Ok(upstream) => upstream,
+            Err(error) => {
                 attempt.record.transport_failure = failure_text(error);
                 break Answer::Ours(unavailable(error), edits);
             }
@@ -147,7 +178,7 @@ pub(crate) async fn forward<'a>(
             attempt.record.upstream_local = upstream.stream.local_addr();
         }
         let ended;
-        (ended, out) = attempt.run(&mut upstream, out, &mut body, tries == 0).await;
+        (ended, out) = attempt.run(&mut upstream, out, &mut body, tries == 0, deadline).await;
         let now = worker.timers.look();
         attempt.record.ended = Some(now);
         match ended {
@@ -351,9 +382,9 @@ impl Attempt<'_, '_> {
         out: Vec<u8>,
         body: &mut Body,
         first: bool,
+        call_deadline: Option<u64>,
     ) -> (Ended, Vec<u8>) {
         let worker = self.request.cx.worker;
-        let call_deadline = call::deadline(self.request, self.record);
         let shared = Shared {
             worker,
             client: &self.client.timer.clone(),
@@ -383,7 +414,9 @@ impl Attempt<'_, '_> {
             down.record.sent = Some(now);
             shared.complete(now);
             let sent;
-            (sent, down.spent) = to.send_message(out, self.head, Some(&body.trailers)).await;
+            // What follows a request for a tunnel is the tunnel's.
+            let end = self.request.asked.is_none().then_some(&*body.trailers);
+            (sent, down.spent) = to.send_message(out, self.head, end).await;
             // An upstream that stopped reading may have answered already.
             let ended = down.run(&shared, from, &mut self.client.writer).await;
             let out = std::mem::take(&mut down.spent);

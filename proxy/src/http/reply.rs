@@ -150,6 +150,8 @@ pub(super) fn failure_text(error: NoUpstream) -> &'static str {
         NoUpstream::NoEndpoint | NoUpstream::Overflow => "",
         NoUpstream::Refused => "delayed connect error: connection refused",
         NoUpstream::TimedOut => "connection timeout",
+        NoUpstream::GivenUp => "",
+        NoUpstream::NoUpgrade => "the upstream takes no upgrade over HTTP/2",
         NoUpstream::Tls(reason) => reason,
     }
 }
@@ -179,6 +181,13 @@ pub(super) fn unavailable(error: NoUpstream) -> Reply {
             let details = "upstream_reset_before_response_started{overflow}";
             Reply { overloaded: true, ..Reply::new(503, Flags::UO, details, text) }
         }
+        NoUpstream::GivenUp => timed_out(Some(grpc::Status::DeadlineExceeded)),
+        NoUpstream::NoUpgrade => Reply::new(
+            503,
+            Flags::UR,
+            "upstream_takes_no_upgrade",
+            "the upstream takes no upgrade over HTTP/2: it does not offer extended CONNECT (RFC 8441)",
+        ),
         NoUpstream::TimedOut => Reply::new(
             503,
             Flags::UF,

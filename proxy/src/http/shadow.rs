@@ -106,6 +106,7 @@ pub(super) fn tee(
         route: route.clone(),
         waiting: RefCell::new(worker.buffers.take()),
         head: Cell::new(0),
+        framing: request.meta.framing,
         trailers: RefCell::default(),
         held: Cell::new(0),
         state: Cell::new(State::Open),
@@ -126,7 +127,7 @@ pub(super) fn tee(
     });
     let framing = match shadow.cluster.spec.protocol {
         UpstreamProtocol::Http1 => request.meta.framing,
-        UpstreamProtocol::Http2 => Framing::UntilClose,
+        UpstreamProtocol::Http2 | UpstreamProtocol::Negotiated => Framing::UntilClose,
     };
     Some(Tee { queue, framing })
 }
@@ -151,6 +152,8 @@ struct Queue {
     waiting: RefCell<Vec<u8>>,
     /// Bytes of the request's head, which come first.
     head: Cell<usize>,
+    /// The original's.
+    framing: Framing,
     /// Field lines, once the request is complete.
     trailers: RefCell<Vec<u8>>,
     /// Bytes waiting or being sent.
@@ -277,16 +280,21 @@ async fn send(queue: &Rc<Queue>, is_head: bool) {
     let state = worker.cluster(slot);
     let mut preference = Preference::default();
     let Ok(mut upstream) =
-        upstream::acquire(worker, &shadow.cluster, &state, &mut preference, Wanted::Open).await
+        upstream::acquire(worker, &shadow.cluster, &state, &mut preference, Wanted::Open, None)
+            .await
     else {
         return;
     };
+    let chunks = shadow.cluster.spec.protocol == UpstreamProtocol::Negotiated
+        && queue.framing == Framing::Chunked
+        && !upstream.is_h2();
     let Upstream { stream: Stream { reader, writer, timer, .. }, .. } = &mut upstream;
     if queue.state.get() == State::Lost {
         return;
     }
     *queue.socket.borrow_mut() = Some(timer.clone());
-    let exchange = Exchange { queue, timeouts, timer, sent: Cell::new(0), whole: Cell::new(false) };
+    let (sent, whole) = (Cell::new(0), Cell::new(false));
+    let exchange = Exchange { queue, timeouts, timer, chunks, sent, whole };
     let began = Instant::now();
     let upload = exchange.upload(writer);
     let download = async {
@@ -347,6 +355,8 @@ struct Exchange<'e> {
     queue: &'e Queue,
     timeouts: Timeouts,
     timer: &'e Rc<Timer>,
+    /// The shadow turned out to want its body in chunks.
+    chunks: bool,
     /// Bytes sent.
     sent: Cell<u64>,
     /// The whole request was sent.
@@ -367,9 +377,14 @@ impl Exchange<'_> {
         let mut chunk = Vec::new();
         while self.queue.next(&mut chunk).await {
             self.arm();
+            let (taken, head) = (chunk.len(), self.queue.head.take());
+            if self.chunks && taken > head {
+                let body = chunk.split_off(head);
+                append(&mut chunk, Framing::Chunked, &body);
+            }
             let sent;
-            (sent, chunk) = upstream.send_message(chunk, self.queue.head.take(), None).await;
-            self.queue.release(chunk.len());
+            (sent, chunk) = upstream.send_message(chunk, head, None).await;
+            self.queue.release(taken);
             if sent.is_err() {
                 break;
             }
@@ -381,8 +396,11 @@ impl Exchange<'_> {
         let queue = self.queue;
         queue.worker.buffers.put(chunk);
         if queue.state.get() == State::Complete && queue.held.get() == 0 {
-            let trailers = queue.trailers.take();
-            let (ended, _) = upstream.send_message(Vec::new(), 0, Some(&trailers)).await;
+            let (trailers, mut last) = (queue.trailers.take(), Vec::new());
+            if self.chunks {
+                encode::last_chunk(&mut last, &trailers);
+            }
+            let (ended, _) = upstream.send_message(last, 0, Some(&trailers)).await;
             self.whole.set(ended.is_ok());
             self.arm();
         }

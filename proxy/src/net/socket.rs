@@ -72,10 +72,20 @@ fn look(fd: RawFd) -> io::Result<Option<u8>> {
 /// Whether the peer reset the connection, whatever waits to be received. The mere end of what it
 /// sends is no reset: it may wait for an answer.
 pub(crate) fn is_reset(fd: RawFd) -> bool {
-    let mut asked = libc::pollfd { fd, events: 0, revents: 0 };
+    polls(fd, libc::POLLERR | libc::POLLHUP)
+}
+
+/// Whether the peer has ended or reset the connection, whatever waits to be received.
+pub(crate) fn has_ended(fd: RawFd) -> bool {
+    polls(fd, libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP)
+}
+
+/// Whether one of these holds by now.
+fn polls(fd: RawFd, events: libc::c_short) -> bool {
+    let mut asked = libc::pollfd { fd, events, revents: 0 };
     // SAFETY: one pollfd of our stack, which lives across the call; time-out 0 never waits.
     let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
-    ready == 1 && asked.revents & (libc::POLLERR | libc::POLLHUP) != 0
+    ready == 1 && asked.revents & events != 0
 }
 
 /// Resets the connection at once: the peer cannot take what it has for the whole, and what is in

@@ -17,8 +17,9 @@ use ringway_core::wire::h2::meter::Role;
 
 use super::NoUpstream;
 use crate::net::h2::{H2Connection, H2Stream};
-use crate::net::socket::Direction;
+use crate::net::socket::{self, Direction};
 use crate::net::stream::Stream;
+use crate::net::timer::Timer;
 use crate::net::tls::Pace;
 use crate::rt;
 use crate::worker::Worker;
@@ -30,6 +31,8 @@ pub(crate) struct Multiplexed {
     open: RefCell<Vec<Rc<Shared>>>,
     /// One is being made: whoever needs one, too, waits for it.
     attempt: RefCell<Option<Rc<Attempt>>>,
+    /// The endpoint chose HTTP/1.1 last: connections to it are each one request's.
+    alone: Cell<bool>,
     /// How many streams the last one to answer takes: what a new one is believed to, before it says
     /// so itself.
     streams: Rc<Cell<Option<usize>>>,
@@ -44,6 +47,8 @@ struct Shared {
     /// It has served a request before.
     used: Cell<bool>,
     tls: Option<Arc<tls::Client>>,
+    /// The socket's.
+    timer: Rc<Timer>,
     born: u64,
     /// When it was last used, in the worker's milliseconds.
     since: Cell<u64>,
@@ -108,35 +113,50 @@ impl Connecting<'_> {
 /// What a request gets that asks for a connection.
 pub(crate) enum Found<'m> {
     Place(Lease),
-    /// There is none with room: make one.
-    None(Connecting<'m>),
+    /// There is none with room: make one, for which others wait unless each has its own.
+    None(Option<Connecting<'m>>),
 }
 
 impl Multiplexed {
     /// A place on a connection that is open and made this way; waits for one that is being made.
+    /// `look`: one that nobody uses is looked at first, for it may just have ended.
     pub(crate) async fn find(
         &self,
         now: u64,
         limits: PoolLimits,
         tls: Option<&Arc<tls::Client>>,
+        look: bool,
     ) -> Result<Found<'_>, NoUpstream> {
         loop {
-            if let Some(place) = self.take(now, limits, tls) {
+            if let Some(place) = self.take(now, limits, tls, look) {
                 return Ok(Found::Place(place));
+            }
+            if self.alone.get() {
+                return Ok(Found::None(None));
             }
             let attempt = self.attempt.borrow().clone();
             match attempt {
-                Some(attempt) => attempt.ended().await?,
+                Some(attempt) => match attempt.ended().await {
+                    // Whose client could not wait for it. Others can.
+                    Ok(()) | Err(NoUpstream::GivenUp) => {}
+                    Err(error) => return Err(error),
+                },
                 None => {
                     let attempt = Rc::<Attempt>::default();
                     *self.attempt.borrow_mut() = Some(attempt.clone());
-                    return Ok(Found::None(Connecting { pool: self, attempt }));
+                    return Ok(Found::None(Some(Connecting { pool: self, attempt })));
                 }
             }
         }
     }
 
-    fn take(&self, now: u64, limits: PoolLimits, tls: Option<&Arc<tls::Client>>) -> Option<Lease> {
+    fn take(
+        &self,
+        now: u64,
+        limits: PoolLimits,
+        tls: Option<&Arc<tls::Client>>,
+        look: bool,
+    ) -> Option<Lease> {
         let mut open = self.open.borrow_mut();
         // Those that say goodbye keep what they have, and get nothing more.
         open.retain(|shared| shared.connection.is_open());
@@ -145,8 +165,14 @@ impl Multiplexed {
                 shared.is_of(tls)
                     && now.saturating_sub(shared.born) < limits.lifetime_ms
                     && shared.has_room()
+                    && !(look && shared.streams.get() == 0 && shared.has_ended())
             })
             .map(|shared| Lease::new(shared.clone(), now))
+    }
+
+    /// What the endpoint chose to speak.
+    pub(crate) fn negotiated(&self, is_h2: bool) {
+        self.alone.set(!is_h2);
     }
 
     /// Adds a connection and runs it.
@@ -168,6 +194,7 @@ impl Multiplexed {
             streams: Cell::new(0),
             used: Cell::new(false),
             tls,
+            timer: stream.timer.clone(),
             born: now,
             since: Cell::new(now),
             allowed: self.streams.clone(),
@@ -234,6 +261,11 @@ impl Shared {
         }
     }
 
+    /// Whether the peer has ended it, and its task has not heard yet.
+    fn has_ended(&self) -> bool {
+        socket::has_ended(self.timer.fd())
+    }
+
     fn has_room(&self) -> bool {
         let allowed = self.connection.streams_max().min(UPSTREAM_STREAMS_MAX);
         self.streams.get() < allowed.max(1)
@@ -257,6 +289,11 @@ impl Lease {
     /// Whether the connection has served a request before.
     pub(crate) fn is_reused(&self) -> bool {
         self.0.used.replace(true)
+    }
+
+    /// Whether the connection takes requests for other protocols, once that is known.
+    pub(crate) async fn takes_tunnels(&self) -> bool {
+        self.0.connection.takes_tunnels().await
     }
 
     /// A stream for the request.

@@ -6,6 +6,7 @@ pub(crate) mod h2;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use monoio::net::TcpStream;
 use ringway_core::ir::{Transport, UpstreamProtocol};
@@ -16,7 +17,7 @@ use ringway_core::tls;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConnection, Connection, Error, HandshakeKind};
 
-use self::h2::Found;
+use self::h2::{Found, Lease};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
 use crate::net::tls::Failure;
@@ -34,6 +35,10 @@ pub(crate) enum NoUpstream {
     TimedOut,
     /// So many connections are being made that this one was not begun.
     Overflow,
+    /// The client's deadline passed before there was one.
+    GivenUp,
+    /// There is one, which can carry no other protocol.
+    NoUpgrade,
     /// TLS came to nothing, for this reason in Envoy's words.
     Tls(&'static str),
 }
@@ -41,7 +46,7 @@ pub(crate) enum NoUpstream {
 impl NoUpstream {
     /// Whether another endpoint is worth a try: a time-out has used up the client's patience.
     fn is_quick(self) -> bool {
-        !matches!(self, Self::TimedOut | Self::Overflow)
+        !matches!(self, Self::TimedOut | Self::GivenUp | Self::Overflow)
     }
 }
 
@@ -60,13 +65,15 @@ pub(crate) enum Wanted {
 
 /// A connection to one of the cluster's endpoints. Nothing has been written on it for this
 /// request, so trying the next endpoint (or the same again) repeats nothing. Endpoints that do not
-/// answer are noted in the preference.
+/// answer are noted in the preference. `deadline`: when the client gives up, in the worker's
+/// milliseconds.
 pub(crate) async fn acquire(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     state: &ClusterState,
     preference: &mut Preference,
     wanted: Wanted,
+    deadline: Option<u64>,
 ) -> Result<Upstream, NoUpstream> {
     state.set_limits(pool_limits(cluster));
     let mut failure = NoUpstream::NoEndpoint;
@@ -76,18 +83,11 @@ pub(crate) async fn acquire(
             return Err(NoUpstream::NoEndpoint);
         };
         let address = endpoint.address;
-        if cluster.spec.protocol == UpstreamProtocol::Http2 && wanted != Wanted::Tunnel {
-            match share(worker, cluster, state, endpoint).await {
-                Ok(upstream) => return Ok(upstream),
-                Err(error) => failure = error,
-            }
-            preference.tried.push(address);
-            if !failure.is_quick() {
-                break;
-            }
-            continue;
-        }
-        if matches!(wanted, Wanted::Any | Wanted::Open) {
+        let protocol = match wanted {
+            Wanted::Tunnel => UpstreamProtocol::Http1,
+            _ => cluster.spec.protocol,
+        };
+        if protocol != UpstreamProtocol::Http2 && matches!(wanted, Wanted::Any | Wanted::Open) {
             let transport = &cluster.spec.transport;
             let look = wanted == Wanted::Open;
             endpoint = match endpoint.take(worker.timers.now(), state.limits(), transport, look) {
@@ -95,11 +95,17 @@ pub(crate) async fn acquire(
                 Err(endpoint) => endpoint,
             };
         }
-        match Box::pin(dial(worker, cluster, state, address)).await {
-            Ok((stream, tls, open)) => {
-                let held = Held::Alone { born: worker.timers.now(), open, tls };
-                return Ok(Upstream { stream, endpoint, reused: false, held });
+        let made = match protocol {
+            UpstreamProtocol::Http1 => {
+                let dialled = Box::pin(dial(worker, cluster, state, address, deadline)).await;
+                dialled.map(|dialled| alone(worker, dialled))
             }
+            UpstreamProtocol::Http2 | UpstreamProtocol::Negotiated => {
+                share(worker, cluster, state, &endpoint, wanted, deadline).await
+            }
+        };
+        match made {
+            Ok((stream, reused, held)) => return Ok(Upstream { stream, endpoint, reused, held }),
             Err(error) => failure = error,
         }
         preference.tried.push(address);
@@ -110,31 +116,84 @@ pub(crate) async fn acquire(
     Err(failure)
 }
 
-/// A stream on a connection that others may use at the same time.
+impl Upstream {
+    /// The same for a request that asks for another protocol, if such can be had on it.
+    pub(crate) async fn for_upgrade(self, cluster: &Cluster) -> Result<Self, NoUpstream> {
+        let Held::Shared { stream } = &self.held else { return Ok(self) };
+        match monoio::time::timeout(patience(cluster), stream.takes_tunnels()).await {
+            Ok(true) => Ok(self),
+            Ok(false) => Err(NoUpstream::NoUpgrade),
+            Err(_) => Err(NoUpstream::TimedOut),
+        }
+    }
+}
+
+/// A connection, whether it has served a request before, and how a request has it.
+type Made = (Stream, bool, Held);
+
+fn alone(worker: &Worker, (stream, tls, open): Dialled) -> Made {
+    (stream, false, Held::Alone { born: worker.timers.now(), open, tls })
+}
+
+/// A stream on a connection that others may use at the same time; where the endpoint chooses
+/// HTTP/1.1, a connection.
 async fn share(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     state: &ClusterState,
-    endpoint: Chosen,
-) -> Result<Upstream, NoUpstream> {
+    endpoint: &Chosen,
+    wanted: Wanted,
+    deadline: Option<u64>,
+) -> Result<Made, NoUpstream> {
     let pool = &endpoint.shared;
     let tls = match &cluster.spec.transport {
         Transport::Tls(tls) => tls.as_ref(),
         Transport::Cleartext => None,
     };
-    let lease = match pool.find(worker.timers.now(), state.limits(), tls).await? {
-        Found::Place(lease) => lease,
-        Found::None(connecting) => {
-            let made = match Box::pin(dial(worker, cluster, state, endpoint.address)).await {
-                Ok((stream, tls, open)) => Ok(pool.add(worker, stream, tls, open)),
-                Err(error) => Err(error),
-            };
-            connecting.end(made.as_ref().map(|_| ()).map_err(|error| *error));
-            made?
-        }
+    let now = worker.timers.now();
+    let look = wanted == Wanted::Open;
+    let found = pool.find(now, state.limits(), tls, look);
+    let found = match deadline {
+        None => found.await,
+        // Whoever waits for a connection has nothing in flight.
+        Some(at) => match monoio::time::timeout(left(at, now), found).await {
+            Ok(found) => found,
+            Err(_) => Err(NoUpstream::GivenUp),
+        },
     };
-    let (stream, reused) = (lease.stream(worker), lease.is_reused());
-    Ok(Upstream { stream, endpoint, reused, held: Held::Shared { _stream: lease } })
+    let shared = |lease: Lease| -> Made {
+        (lease.stream(worker), lease.is_reused(), Held::Shared { stream: lease })
+    };
+    let connecting = match found? {
+        Found::Place(lease) => return Ok(shared(lease)),
+        Found::None(connecting) => connecting,
+    };
+    let dialled = Box::pin(dial(worker, cluster, state, endpoint.address, deadline)).await;
+    let made = dialled.map(|(stream, tls, open)| {
+        let chosen = cluster.spec.protocol != UpstreamProtocol::Negotiated;
+        let is_h2 = chosen || stream.is_alpn(b"h2");
+        pool.negotiated(is_h2);
+        match is_h2 {
+            true => shared(pool.add(worker, stream, tls, open)),
+            false => alone(worker, (stream, tls, open)),
+        }
+    });
+    if let Some(connecting) = connecting {
+        connecting.end(made.as_ref().map(|_| ()).map_err(|error| *error));
+    }
+    made
+}
+
+/// What connecting comes to.
+type Dialled = (Stream, Option<Arc<tls::Client>>, OpenUpstream);
+
+fn left(until: u64, now: u64) -> Duration {
+    Duration::from_millis(until.saturating_sub(now))
+}
+
+/// How long connecting may take.
+fn patience(cluster: &Cluster) -> Duration {
+    cluster.spec.connect_timeout.unwrap_or(CONNECT_TIMEOUT)
 }
 
 /// Makes a connection, with TLS where the cluster has it. Boxed where it is called: a request that
@@ -144,20 +203,23 @@ async fn dial(
     cluster: &Cluster,
     state: &ClusterState,
     address: SocketAddr,
-) -> Result<(Stream, Option<Arc<tls::Client>>, OpenUpstream), NoUpstream> {
+    deadline: Option<u64>,
+) -> Result<Dialled, NoUpstream> {
     let open = worker.slab.cluster(cluster.slot, ClusterCell::ConnectionsActive);
     let making = state.make().filter(|_| open < CLUSTER_CONNECTIONS_MAX);
     let _making = making.ok_or(NoUpstream::Overflow)?;
     worker.turns.dial().await;
-    let patience = cluster.spec.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let started = worker.timers.now();
+    let patience = patience(cluster);
+    let patience = deadline.map_or(patience, |at| patience.min(left(at, started)));
+    let given_up = || deadline.is_some_and(|at| worker.timers.now() >= at);
     // A connect may be dropped: no bytes are on their way yet.
     let connected = monoio::time::timeout(patience, TcpStream::connect_addr(address)).await;
     let slab = &worker.slab;
     match connected {
         Ok(Ok(tcp)) => {
             if let Some(keepalive) = &cluster.spec.keepalive {
-                let seconds = |s: Option<u32>| s.map(|s| std::time::Duration::from_secs(s.into()));
+                let seconds = |s: Option<u32>| s.map(|s| Duration::from_secs(s.into()));
                 let _ = tcp.set_tcp_keepalive(
                     seconds(keepalive.idle_s),
                     seconds(keepalive.interval_s),
@@ -170,7 +232,10 @@ async fn dial(
             let tls = match &cluster.spec.transport {
                 Transport::Tls(Some(client)) => {
                     worker.timers.arm(&stream.timer, started, patience, Direction::Both);
-                    handshake(worker, cluster, client, &mut stream, address).await?;
+                    match handshake(worker, cluster, client, &mut stream, address).await {
+                        Err(NoUpstream::TimedOut) if given_up() => return Err(NoUpstream::GivenUp),
+                        shaken => shaken?,
+                    }
                     stream.timer.disarm();
                     Some(client.clone())
                 }
@@ -182,6 +247,7 @@ async fn dial(
             slab.cluster_add(cluster.slot, ClusterCell::ConnectFailures, 1);
             Err(NoUpstream::Refused)
         }
+        Err(_) if given_up() => Err(NoUpstream::GivenUp),
         Err(_) => {
             slab.cluster_add(cluster.slot, ClusterCell::ConnectFailures, 1);
             slab.cluster_add(cluster.slot, ClusterCell::ConnectTimeouts, 1);

@@ -127,7 +127,7 @@ pub(crate) enum Held {
         tls: Option<Arc<tls::Client>>,
     },
     /// One stream of many.
-    Shared { _stream: Lease },
+    Shared { stream: Lease },
 }
 
 /// Counts an upstream connection as open until it is dropped.
@@ -208,6 +208,11 @@ impl Endpoint {
 }
 
 impl Upstream {
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_h2(&self) -> bool {
+        self.stream.h2().is_some()
+    }
+
     /// Returns the connection for the next request.
     pub(crate) fn rest(self, now: u64) {
         let Self { stream, endpoint, held, .. } = self;

@@ -266,6 +266,7 @@ fn manifests(upstream: Protocol, [a, b]: &[Upstream; 2]) -> String {
         "prefix: /shadowed/",
         "prefix: /linked/, add_linkerd_headers: true",
         "prefix: /underscore/",
+        "prefix: /chat/, allow_upgrade: [websocket]",
     ] {
         all += &route(&a, spec);
     }
@@ -314,6 +315,9 @@ type Feature = (&'static str, fn(&Cell));
 
 /// Answers that have their length in HTTP/1.1 and their bytes in both.
 const LARGE: usize = 8 << 20;
+
+/// There are at least so many: none goes missing unnoticed.
+const FEATURES_MIN: usize = 60;
 
 const FEATURES: &[Feature] = &[
     ("a prefix is replaced", |cell| {
@@ -655,6 +659,44 @@ const FEATURES: &[Feature] = &[
             assert!(response.seen().is_some());
         }
     }),
+    ("another protocol", |cell| {
+        let accepted: &[_] = match cell.upstream {
+            H1 => &[
+                ("x-backend-status", "101"),
+                ("x-backend-header", "connection=upgrade"),
+                ("x-backend-header", "upgrade=websocket"),
+            ],
+            H2 => &[],
+        };
+        for (path, fine) in [("/chat/", true), ("/prefix/", false)] {
+            let status = match cell.client {
+                H1 => {
+                    let ask = get(path).fields_of([("connection", "upgrade")]);
+                    let ask = ask.field("upgrade", "websocket").fields_of(accepted.iter().copied());
+                    let mut client = cell.gateway.client(8080).unwrap();
+                    let response = ask.over_h1(&mut client).unwrap();
+                    let upgrade = header(&response, "upgrade");
+                    assert_eq!(upgrade.as_deref(), fine.then_some("websocket"));
+                    if response.status == 101 { 200 } else { response.status }
+                }
+                H2 => {
+                    let mut peer = Peer::connect(cell.gateway.address(8080)).unwrap();
+                    let head = headers(1).fields([
+                        (":method", "CONNECT"),
+                        (":protocol", "websocket"),
+                        (":scheme", "http"),
+                        (":authority", "a.example"),
+                        (":path", path),
+                    ]);
+                    peer.send(head.fields(accepted.iter().copied())).unwrap();
+                    let event = peer.event_of(1).unwrap();
+                    let Event::Headers { fields, .. } = event else { panic!("{event:?}") };
+                    joined(&fields, ":status").unwrap().parse().unwrap()
+                }
+            };
+            assert_eq!(status, if fine { 200 } else { 403 }, "{path}");
+        }
+    }),
     ("no route", |cell| {
         assert_eq!(cell.status(&get("/nowhere")), 404);
         assert_eq!(cell.status(&get("/nowhere").post("hello")), 404);
@@ -726,6 +768,7 @@ fn every_feature_works_over_every_pair_of_protocols() {
         }
     }
     assert_eq!(cells, DRIVERS.len() * PAIRS.len() * FEATURES.len());
+    assert!(FEATURES.len() >= FEATURES_MIN, "{} features", FEATURES.len());
     assert!(wrong.is_empty(), "{} of {cells} cells fail:\n{}", wrong.len(), wrong.join("\n"));
     println!(
         "{cells} cells: {} features over {} pairs on {} drivers",

@@ -552,6 +552,32 @@ fn an_end_of_the_gateway_ends_no_request() {
     }
 }
 
+/// RFC 8446 §6.1: whoever ends a connection of TLS says so, whyever it ends.
+#[test]
+fn the_end_of_a_connection_over_tls_is_no_truncation() {
+    for driver in DRIVERS {
+        let back_end = Upstream::echo("a").unwrap();
+        let mut gateway = start(&manifests(&back_end, ""), driver, &["--drain-time=10s"]);
+        let connect = || {
+            let mut peer = Peer::connect_tls(gateway.address(TLS), HOST).unwrap();
+            assert_eq!(peer.ask(get().end_stream()).unwrap().status, 200);
+            peer
+        };
+        let [mut blamed, mut leaving, mut drained] = [connect(), connect(), connect()];
+        blamed.send(data(0, "of no stream")).unwrap();
+        leaving.send(frame::goaway(0, Code::NO_ERROR)).unwrap();
+        leaving.finish().unwrap();
+        gateway.signal(libc::SIGTERM);
+        for (peer, why) in
+            [(&mut blamed, "blamed"), (&mut leaving, "leaving"), (&mut drained, "drained")]
+        {
+            peer.farewell().unwrap();
+            assert!(!peer.was_cut, "{why} on {driver}");
+        }
+        assert!(gateway.wait().success());
+    }
+}
+
 #[test]
 fn a_client_that_gives_up_frees_the_back_end() {
     for driver in DRIVERS {

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use ringway_tests::h2::frame::{
     self, Code, Frame, PREFACE, data, goaway, headers, ping, raw, reset,
 };
-use ringway_tests::h2::{Peer, echo};
-use ringway_tests::upstream::Upstream;
-use ringway_tests::{Gateway, PATIENCE};
+use ringway_tests::h2::{Event, Peer, echo};
+use ringway_tests::manifest::mapping;
+use ringway_tests::upstream::{Upstream, echo_tls, told};
+use ringway_tests::{Gateway, PATIENCE, pki, tls, wait_until};
 
 use super::super::DRIVERS;
-use super::{CLEARTEXT, HOST, manifests, start};
+use super::{CLEARTEXT, HOST, manifests, manifests_to, start};
 
 /// Answers the first request of each connection with these bytes, at once or in two parts, and
 /// then reads until the gateway leaves.
@@ -304,7 +305,7 @@ fn floods_of_a_back_end_end_its_connection() {
             let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
             peer.send(headers(1).request("GET", "/").end_stream()).unwrap();
             let what = format!("{name} on {driver}");
-            ringway_tests::wait_until(&what, PATIENCE, || ended.load(Relaxed) > 0);
+            wait_until(&what, PATIENCE, || ended.load(Relaxed) > 0);
             assert!(gateway.rss().unwrap() < before + (8 << 20), "{what}");
         }
     }
@@ -325,6 +326,97 @@ fn a_back_end_that_knows_no_http_2_is_502() {
         let gateway = start(&manifests(&upstream, ", grpc: true"), driver, &[]);
         let status = gateway.get(CLEARTEXT, "/", HOST).unwrap().status;
         assert!(matches!(status, 502 | 503), "{status} on {driver}");
+    }
+}
+
+/// What an upstream chooses by ALPN is spoken, on each connection anew, and bodies without a length
+/// arrive whole either way, at shadows too.
+#[test]
+fn an_upstream_chooses_its_protocol() {
+    let context = "---
+apiVersion: getambassador.io/v3alpha1
+kind: TLSContext
+metadata: {name: up}
+spec: {alpn_protocols: \"h2,http/1.1\"}
+";
+    for driver in DRIVERS {
+        for choices in [&["h2"][..], &["http/1.1"], &["h2", "http/1.1"]] {
+            let leaf = pki::server("up.example").unwrap();
+            let made = AtomicU64::new(0);
+            let upstream = Upstream::custom(move |socket| {
+                let choice = choices[made.fetch_add(1, Relaxed) as usize % choices.len()];
+                let mut config = (*tls::server(&leaf, None).unwrap()).clone();
+                config.alpn_protocols = vec![choice.into()];
+                match choice {
+                    "h2" => echo::echo_tls("a", socket, config.into()),
+                    _ => echo_tls("a", socket, config.into()),
+                }
+            })
+            .unwrap();
+            let shadow = mapping(
+                "shadow",
+                &format!("prefix: /, service: \"{}\", tls: up, shadow: true", upstream.address()),
+            );
+            let all = manifests(&upstream, ", tls: up") + &shadow + context;
+            let gateway = start(&all, driver, &[]);
+            let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
+            // Many at once: those that may share a connection wait for the one that is being made.
+            let streams: Vec<u32> = (0..10).map(|n| 2 * n + 1).collect();
+            let token = format!("alpn-{}-{}", gateway.pid(), choices.len());
+            for n in &streams {
+                let head = headers(*n).request("POST", "/").field("x-backend-tell", &token);
+                peer.send([head, data(*n, "hel")]).unwrap();
+            }
+            assert!(peer.is_alive().unwrap());
+            for n in &streams {
+                peer.send(data(*n, "lo").end_stream()).unwrap();
+            }
+            for n in &streams {
+                let response = peer.response(*n).unwrap();
+                let place = format!("{choices:?} on {driver}: {response:?}");
+                let seen = response.seen().expect(&place);
+                let spoken = if seen["version"] == "HTTP/2" { "h2" } else { "http/1.1" };
+                assert!(choices.contains(&spoken) && seen["body"] == "hello", "{place}");
+            }
+            // The copies, too.
+            wait_until("all are told", PATIENCE, || told(&token).len() == 20);
+            assert!(told(&token).iter().all(|seen| seen["body"] == "hello"), "{:?}", told(&token));
+            let connections = upstream.connections();
+            match choices {
+                // The shadow is a cluster of its own.
+                ["h2"] => assert_eq!(connections, 2, "on {driver}"),
+                ["http/1.1"] => assert!(connections >= 10, "{connections} on {driver}"),
+                _ => assert!(connections >= 2, "{connections} on {driver}"),
+            }
+        }
+    }
+}
+
+/// Requests of many clients share a connection: whoever does not read holds up nobody else.
+#[test]
+fn clients_that_do_not_read_hold_up_no_other() {
+    for driver in DRIVERS {
+        let back_end = Upstream::echo("a").unwrap();
+        // Another gateway: a server whose streams wait each for itself.
+        let server = start(&manifests(&back_end, ""), driver, &["--access-log=off"]);
+        let to = manifests_to(server.address(CLEARTEXT), ", grpc: true");
+        let gateway = start(&to, driver, &["--access-log=off"]);
+        let sized = |stream: u32, length: u32| {
+            let head = headers(stream).request("GET", "/");
+            head.field("x-backend-length", length.to_string()).end_stream()
+        };
+        let mut stalled = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
+        stalled.gives_credit = false;
+        stalled.send((0..40).map(|n| sized(2 * n + 1, 4 << 20))).unwrap();
+        for n in 0..40 {
+            let event = stalled.event_of(2 * n + 1).unwrap();
+            assert!(matches!(event, Event::Headers { .. }), "{event:?} on {driver}");
+        }
+        let mut other = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
+        for n in 0..100 {
+            let response = other.ask(sized(2 * n + 1, 200_000)).unwrap();
+            assert_eq!((response.status, response.body.len()), (200, 200_000), "{n} on {driver}");
+        }
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 
 use super::Peer;
-use super::frame::{Code, Frame, data, goaway, headers, reset};
+use super::frame::{Code, ENABLE_CONNECT_PROTOCOL, Frame, data, goaway, headers, reset};
 use crate::PATIENCE;
 use crate::tls::{self, Stream};
-use crate::upstream::{Answer, Request, Upstream};
+use crate::upstream::{Answer, Request, Upstream, cork};
 
 /// One on a fresh address, by prior knowledge.
 pub fn upstream(name: &str) -> io::Result<Upstream> {
@@ -24,9 +24,10 @@ pub fn upstream(name: &str) -> io::Result<Upstream> {
 /// Answers every request with what it saw, steered as [`crate::upstream::echo`] is; its fields
 /// have `:scheme` and `:authority` among them. Besides: `x-backend-reset: 8` (the stream ends with
 /// this code instead of an answer). `x-backend-close` says GOAWAY behind the answer. Bodies of
-/// answers wait for their window; nothing else is served meanwhile.
+/// answers wait for their window; nothing else is served meanwhile. A request for another protocol
+/// opens a tunnel in which nothing is said.
 pub fn echo(name: &str, stream: impl Into<Stream>) {
-    if let Ok(peer) = Peer::server(stream, &[]) {
+    if let Ok(peer) = Peer::server(stream, &[(ENABLE_CONNECT_PROTOCOL, 1)]) {
         // Its end is the connection's, which the gateway sees.
         let _ = serve(name, peer);
     }
@@ -41,7 +42,7 @@ pub fn echo_tls(name: &str, socket: TcpStream, config: Arc<ServerConfig>) {
 
 fn serve(name: &str, mut peer: Peer) -> io::Result<()> {
     let mut later: Vec<(Instant, u32, Request)> = Vec::new();
-    let mut last = 0;
+    let (mut last, mut served) = (0, false);
     // Bounded by the connection: it ends with the client's.
     loop {
         let deadline = later.iter().map(|(due, ..)| *due).min();
@@ -60,14 +61,23 @@ fn serve(name: &str, mut peer: Peer) -> io::Result<()> {
         let (due, rest) = later.into_iter().partition(|(due, ..)| *due <= now);
         later = rest;
         for (_, stream, request) in due {
+            let hangs_up = request
+                .header("x-backend-hangs-up")
+                .is_some_and(|when| when == name || (when == "reused" && served));
+            if hangs_up {
+                return Ok(());
+            }
+            served = true;
+            let quits = request.header("x-backend-quits").is_some();
+            if quits {
+                cork(peer.socket());
+            }
             // A stream that was reset meanwhile concerns no other.
             match answer(name, &mut peer, stream, &request) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
                 _ => {}
             }
-            if request.header("x-backend-hangs-up").is_some_and(|when| when == name)
-                || request.header("x-backend-quits").is_some()
-            {
+            if quits {
                 return Ok(());
             }
             if request.header("x-backend-close").is_some() {
@@ -78,8 +88,7 @@ fn serve(name: &str, mut peer: Peer) -> io::Result<()> {
 }
 
 fn answer(name: &str, peer: &mut Peer, stream: u32, request: &Request) -> io::Result<()> {
-    let hangs_up = request.header("x-backend-hangs-up").is_some_and(|when| when == name);
-    if request.header("x-backend-never").is_some() || hangs_up {
+    if request.header("x-backend-never").is_some() {
         return Ok(());
     }
     if let Some(code) = request.header("x-backend-reset").and_then(|code| code.parse().ok()) {
@@ -93,6 +102,9 @@ fn answer(name: &str, peer: &mut Peer, stream: u32, request: &Request) -> io::Re
     let answer = Answer::to(name, port, request, peer.handshake());
     for status in &answer.interim {
         peer.send(headers(stream).status(*status).field("x-interim", status.to_string()))?;
+    }
+    if request.header(":protocol").is_some() && answer.status / 100 == 2 {
+        return peer.send(headers(stream).status(answer.status));
     }
     let bodiless = request.method == "HEAD" || matches!(answer.status, 204 | 304);
     let head = with(headers(stream).status(answer.status), &answer.fields);

@@ -15,7 +15,7 @@ pub mod echo;
 pub mod frame;
 pub mod hpack;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -83,12 +83,16 @@ pub struct Peer {
     events: VecDeque<Event>,
     /// Requests that are not whole yet.
     requests: BTreeMap<u32, Request>,
+    /// Streams of CONNECT, which end as they like.
+    tunnels: BTreeSet<u32>,
     /// What the other side said of itself.
     pub settings: BTreeMap<u16, u32>,
     may_send: Windows,
     may_come: Windows,
     /// Whether what was read makes room for more at once.
     pub gives_credit: bool,
+    /// TLS ended without `close_notify`.
+    pub was_cut: bool,
     /// Of everything that waits.
     pub patience: Duration,
 }
@@ -187,10 +191,12 @@ impl Peer {
             block: None,
             events: VecDeque::new(),
             requests: BTreeMap::new(),
+            tunnels: BTreeSet::new(),
             settings: BTreeMap::new(),
             may_send: Windows::new(WINDOW),
             may_come: Windows::new(initial),
             gives_credit: true,
+            was_cut: false,
             patience: PATIENCE,
         })
     }
@@ -208,6 +214,11 @@ impl Peer {
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)?;
         self.stream.flush()
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.stream.finish()
     }
 
     /// Sends frames as they are, in one write.
@@ -440,10 +451,16 @@ impl Peer {
         ended
     }
 
-    /// The next whole request and its stream; nothing once the connection has ended.
+    /// The next whole request and its stream, or the head of a CONNECT, of whose tunnel nothing more
+    /// is told; nothing once the connection has ended.
     pub fn request(&mut self, deadline: Instant) -> io::Result<Option<(u32, Request)>> {
         loop {
             let (stream, end) = match self.event_until(deadline)? {
+                Event::Headers { stream, fields, .. } if field(&fields, ":method") == "CONNECT" => {
+                    self.tunnels.insert(stream);
+                    return Ok(Some((stream, request(fields)?)));
+                }
+                Event::Data { stream, .. } if self.tunnels.contains(&stream) => continue,
                 Event::Headers { stream, fields, end } => {
                     match self.requests.get_mut(&stream) {
                         Some(request) => request.trailers = fields,
@@ -493,8 +510,10 @@ impl Peer {
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => Err(ErrorKind::TimedOut.into()),
-                // The end of TLS without a word, too.
-                ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => {
+                kind @ (ErrorKind::ConnectionReset
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::BrokenPipe) => {
+                    self.was_cut |= kind == ErrorKind::UnexpectedEof;
                     Ok(false)
                 }
                 ErrorKind::Interrupted => Ok(true),
@@ -659,6 +678,10 @@ fn head(status: u16, mut fields: Fields, interim: Vec<u16>) -> Response {
         broken: None,
         interim,
     }
+}
+
+fn field<'f>(fields: &'f Fields, name: &str) -> &'f str {
+    fields.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
 }
 
 /// A request without its body yet. Its fields keep the pseudo ones.

@@ -133,6 +133,8 @@ pub struct Connection<T> {
     leaving: Leaving,
     /// The peer takes no more streams.
     peer_leaves: bool,
+    /// Whether the peer takes extended CONNECT, once it has said what it takes.
+    takes_tunnels: Option<bool>,
     /// A PING asks whether the peer is there.
     asked: bool,
 }
@@ -263,6 +265,7 @@ impl<T> Connection<T> {
             peer_window: frame::WINDOW_DEFAULT,
             leaving: Leaving::No,
             peer_leaves: false,
+            takes_tunnels: None,
             asked: false,
         }
     }
@@ -280,6 +283,11 @@ impl<T> Connection<T> {
     /// Clients: streams that the server takes at a time.
     pub fn streams_max(&self) -> usize {
         self.streams_max as usize
+    }
+
+    /// Whether the peer takes requests for other protocols (RFC 8441 §3), once it has said so or not.
+    pub fn takes_tunnels(&self) -> Option<bool> {
+        self.takes_tunnels
     }
 
     /// Clients: whether another stream may be opened.

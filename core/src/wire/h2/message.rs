@@ -10,9 +10,12 @@
 //! parser there checks it, so nothing that a field carries can become a line of its own. What
 //! RFC 9113 §8 forbids beyond that is refused. The peer's order of fields is kept.
 
+use sha1::{Digest, Sha1};
+
 use super::hpack::{Encoder, Fields};
 use crate::limits;
 use crate::wire::authority::Authority;
+use crate::wire::grpc_web::base64;
 use crate::wire::h1::framing::content_length;
 use crate::wire::h1::parse::{self, Limits};
 use crate::wire::h1::{body, encode};
@@ -320,6 +323,33 @@ pub fn response<'a>(
     Ok(())
 }
 
+/// Writes the response that opened a tunnel as HTTP/1.1 would have it, as [`response`] does: where
+/// another protocol was asked for, it is the 101 that switches to it.
+pub fn opened<'a>(
+    block: &mut Vec<u8>,
+    head: &mut Head,
+    limits: &Limits,
+    status: u16,
+    tunnel: &Tunnel,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), Malformed> {
+    let Tunnel::Protocol { name: protocol, accept } = tunnel else {
+        return response(block, head, limits, status, fields);
+    };
+    let mut out = Writer::new(block, head, limits);
+    out.status_line(101);
+    out.field(Known::Connection, b"connection", b"upgrade")?;
+    out.field(Known::Upgrade, b"upgrade", protocol)?;
+    if let Some(accept) = accept {
+        out.field(Known::Other, WEBSOCKET_ACCEPT, accept)?;
+    }
+    for (name, value) in fields.filter(|(name, _)| *name != WEBSOCKET_ACCEPT) {
+        out.field(check_field(name, value)?, name, value)?;
+    }
+    out.end();
+    Ok(())
+}
+
 /// A head and its block in the making.
 struct Writer<'a> {
     block: &'a mut Vec<u8>,
@@ -462,28 +492,80 @@ pub fn trailers<'a>(
 /// them: not Host, which is `:authority`, and nothing that is connection-specific. Names are as
 /// written: HTTP/2 wants them in lower case.
 pub fn lines(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let start = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
-    fields(&block[start..]).filter(|(name, value)| match Known::of(name) {
+    after_start(block).filter(|(name, value)| match Known::of(name) {
         Known::Host => false,
         Known::Te => value.eq_ignore_ascii_case(b"trailers"),
         known => !is_connection_specific(known),
     })
 }
 
-/// Encodes a request's head that was written for HTTP/1.1, with Host as its first line.
+/// What a request asks for that goes upstream, where that is bytes both ways and no answer's body
+/// (RFC 9110 §7.8, §9.3.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tunnel {
+    Connect,
+    Protocol {
+        name: Box<[u8]>,
+        /// What the client of a WebSocket wants to hear of its key (RFC 6455 §4.2.2): in HTTP/2 the
+        /// upstream says nothing of it.
+        accept: Option<Vec<u8>>,
+    },
+}
+
+impl Tunnel {
+    /// Of a request's head that was written for HTTP/1.1.
+    pub fn of(head: &[u8]) -> Option<Self> {
+        if head.starts_with(b"CONNECT ") {
+            return Some(Self::Connect);
+        }
+        let name = protocol(head)?;
+        let key = after_start(head).find(|(name, _)| name.eq_ignore_ascii_case(WEBSOCKET_KEY));
+        let accept = key.filter(|_| name.eq_ignore_ascii_case(b"websocket"));
+        let accept = accept.map(|(_, key)| {
+            base64(&Sha1::new().chain_update(key).chain_update(WEBSOCKET_GUID).finalize())
+        });
+        Some(Self::Protocol { name: name.into(), accept })
+    }
+}
+
+const WEBSOCKET_KEY: &[u8] = b"sec-websocket-key";
+const WEBSOCKET_ACCEPT: &[u8] = b"sec-websocket-accept";
+/// RFC 6455 §1.3.
+const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The protocol that a request asks to switch to: a head that we write says so right behind Host,
+/// and nowhere else.
+fn protocol(head: &[u8]) -> Option<&[u8]> {
+    let mut fields = after_start(head).skip(1);
+    fields.next().filter(|field| *field == (b"connection", b"upgrade"))?;
+    fields.next().filter(|(name, _)| *name == b"upgrade").map(|(_, protocol)| protocol)
+}
+
+fn after_start(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let start = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
+    fields(&head[start..])
+}
+
+/// Encodes a request's head that was written for HTTP/1.1, with Host as its first line. One that
+/// asks for another protocol becomes an extended CONNECT (RFC 8441 §5): a WebSocket has no key then.
 pub fn encode_request(encoder: &mut Encoder, out: &mut Vec<u8>, head: &[u8], secure: bool) {
-    let end = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
-    let mut words = head[..end].split(|&byte| byte == b' ');
+    let mut words = head.split(|&byte| matches!(byte, b' ' | b'\n'));
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let host = fields(&head[end..]).next().map_or(&b""[..], |(_, host)| host);
-    encoder.field(out, b":method", method);
+    let host = after_start(head).next().map_or(&b""[..], |(_, host)| host);
+    let protocol = protocol(head);
+    encoder.field(out, b":method", if protocol.is_some() { b"CONNECT" } else { method });
+    if let Some(protocol) = protocol {
+        encoder.field(out, b":protocol", protocol);
+    }
     if method != b"CONNECT" {
         encoder.field(out, b":scheme", if secure { b"https" } else { b"http" });
         encoder.field(out, b":path", target);
     }
     encoder.field(out, b":authority", host);
     for (name, value) in lines(head) {
-        encoder.field(out, name, value);
+        if !(protocol.is_some() && name.eq_ignore_ascii_case(WEBSOCKET_KEY)) {
+            encoder.field(out, name, value);
+        }
     }
 }
 
@@ -494,7 +576,7 @@ pub fn encode_response(encoder: &mut Encoder, out: &mut Vec<u8>, head: &[u8]) {
     let switches = status == b"101";
     encoder.field(out, b":status", if switches { b"200" } else { status });
     for (name, value) in lines(head) {
-        if !(switches && name.eq_ignore_ascii_case(b"sec-websocket-accept")) {
+        if !(switches && name.eq_ignore_ascii_case(WEBSOCKET_ACCEPT)) {
             encoder.field(out, name, value);
         }
     }

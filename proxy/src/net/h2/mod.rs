@@ -69,6 +69,8 @@ pub(crate) struct H2Connection {
     waiting: RefCell<VecDeque<Rc<H2Stream>>>,
     /// Streams that wait with a head, which needs no window: until less waits to be sent.
     with_heads: RefCell<Vec<Rc<H2Stream>>>,
+    /// Who waits to hear what the peer takes.
+    curious: RefCell<Vec<Waker>>,
     /// Who carries the connection, while it has nothing to do.
     carrier: Cell<Option<Waker>>,
     /// Something is to be sent, or the connection is over.
@@ -119,6 +121,7 @@ impl H2Connection {
             requests: RefCell::default(),
             waiting: RefCell::default(),
             with_heads: RefCell::default(),
+            curious: RefCell::default(),
             carrier: Cell::default(),
             moved: Cell::default(),
             heard: Cell::new(now),
@@ -157,6 +160,23 @@ impl H2Connection {
     /// How many requests the peer takes at a time.
     pub(crate) fn streams_max(&self) -> usize {
         self.codec.borrow().streams_max()
+    }
+
+    /// Whether the peer takes requests for other protocols, once it has said what it takes; true where
+    /// the connection is over, as its streams will say.
+    pub(crate) async fn takes_tunnels(&self) -> bool {
+        poll_fn(|cx| {
+            let codec = self.codec.borrow();
+            match codec.takes_tunnels() {
+                _ if codec.over().is_some() => Poll::Ready(true),
+                Some(takes) => Poll::Ready(takes),
+                None => {
+                    self.curious.borrow_mut().push(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
     /// Takes no more requests, and ends with the last one.
@@ -403,6 +423,9 @@ impl H2Connection {
                 }
                 Err(_) => codec.refuse(key, Code::PROTOCOL_ERROR),
             }
+        }
+        if codec.takes_tunnels().is_some() || codec.over().is_some() {
+            self.curious.take().into_iter().for_each(Waker::wake);
         }
         if !codec.out.is_empty() || codec.over().is_some() {
             self.moved.set(true);

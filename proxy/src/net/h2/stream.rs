@@ -19,7 +19,7 @@ use ringway_core::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES, STREAMS_BUFFERED_MA
 use ringway_core::wire::h2::connection::{Failure, Gone, Key};
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::hpack::Fields;
-use ringway_core::wire::h2::message::{self, Malformed};
+use ringway_core::wire::h2::message::{self, Malformed, Tunnel};
 use ringway_core::wire::{Head, HeadView};
 
 use super::{H2Connection, OUT_BYTES_MAX, room_for};
@@ -44,6 +44,8 @@ pub(crate) struct H2Stream {
     failure: Cell<Option<Failure>>,
     /// The request is a HEAD: no body comes, whatever its answer says.
     is_head: Cell<bool>,
+    /// What the request asks for, where it asks for more than an answer.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
     timer: Rc<Timer>,
 }
 
@@ -97,6 +99,7 @@ impl H2Stream {
             queued: Cell::default(),
             failure: Cell::default(),
             is_head: Cell::default(),
+            tunnel: RefCell::default(),
             timer,
         })
     }
@@ -161,10 +164,17 @@ impl H2Stream {
             return Err(Malformed::HeadTooLarge);
         }
         let (mut block, mut head) = room_for(fields);
-        let rest = fields.iter().skip(1);
-        message::response(&mut block, &mut head, &self.connection.limits, status, rest)?;
+        let (rest, limits) = (fields.iter().skip(1), &self.connection.limits);
+        let tunnel = self.tunnel.borrow();
+        let tunnel = tunnel.as_ref().filter(|_| status / 100 == 2);
+        match tunnel {
+            None => message::response(&mut block, &mut head, limits, status, rest)?,
+            Some(tunnel) => {
+                message::opened(&mut block, &mut head, limits, status, tunnel, rest)?;
+            }
+        }
         let length = match status {
-            _ if complete || status < 200 => None,
+            _ if complete || status < 200 || tunnel.is_some() => None,
             204 | 304 => Some(0),
             _ if self.is_head.get() => Some(0),
             _ => message::length(HeadView::new(&head, &block)),
@@ -352,6 +362,7 @@ impl H2Stream {
             });
         }
         self.is_head.set(head.starts_with(b"HEAD "));
+        *self.tunnel.borrow_mut() = Tunnel::of(head).map(Box::new);
         let secure = self.connection.secure;
         let user = self.clone();
         match self.connection.sending(|codec| codec.request(user, head, secure, ends)) {

@@ -404,6 +404,7 @@ impl<T> Connection<T> {
     }
 
     fn settings(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let takes_tunnels = self.takes_tunnels.get_or_insert(false);
         for setting in payload.chunks_exact(6) {
             let &[a, b, c, d, e, f] = setting else { continue };
             let (id, value) = (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]));
@@ -435,6 +436,8 @@ impl<T> Connection<T> {
                 frame::ENABLE_CONNECT_PROTOCOL if value > 1 => {
                     return Err(Fatal(Code::PROTOCOL_ERROR));
                 }
+                // RFC 8441 §3: it is not taken back.
+                frame::ENABLE_CONNECT_PROTOCOL => *takes_tunnels |= value == 1,
                 _ => {}
             }
         }

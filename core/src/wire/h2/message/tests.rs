@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 use proptest::prelude::*;
 
-use super::{Malformed, Pseudo, check_field, fields, lines};
-use crate::wire::h1::framing::{RequestRules, request_meta, response_meta};
+use super::{Malformed, Pseudo, Tunnel, check_field, fields, lines};
+use crate::wire::h1::framing::{RequestRules, request_meta, response_meta, switches_to};
 use crate::wire::h1::parse::{self, Limits, Parsed};
+use crate::wire::h2::hpack::{Decoder, Encoder, Fields};
 use crate::wire::{Framing, Head, HeadView, Known, Version};
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -330,6 +331,52 @@ fn what_goes_onward_by_http2() {
     sent("HTTP/1.1 200 OK\r\n\r\n", &[]);
     sent("HTTP/1.1 200 OK", &[]);
     sent("", &[]);
+}
+
+/// A head as the other side of HTTP/2 reads it.
+fn encoded(head: &str) -> Vec<(String, String)> {
+    let mut block = Vec::new();
+    super::encode_request(&mut Encoder::default(), &mut block, head.as_bytes(), false);
+    let mut fields = Fields::new(1 << 16);
+    Decoder::default().decode(&block, &mut fields).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    fields.iter().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+#[test]
+fn an_upgrade_is_an_extended_connect() {
+    let head = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nx-a: b\r\n\r\n";
+    let expected = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":path", "/chat"),
+        (":authority", "a"),
+        ("x-a", "b"),
+    ];
+    assert_eq!(encoded(head), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    // Anywhere else the two say nothing.
+    let elsewhere =
+        "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\nconnection: upgrade\r\nupgrade: z\r\n\r\n";
+    assert_eq!(encoded(elsewhere)[0].1, "GET");
+    assert_eq!(Tunnel::of(elsewhere.as_bytes()), None);
+    assert_eq!(Tunnel::of(b"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n"), Some(Tunnel::Connect));
+
+    // RFC 6455 §1.3 has this key and its answer.
+    let tunnel = Tunnel::of(head.as_bytes()).unwrap();
+    let (mut block, mut head) = (Vec::new(), Head::default());
+    let fields = [("sec-websocket-protocol", "chat"), ("sec-websocket-accept", "forged")];
+    let limits = Limits::default();
+    super::opened(&mut block, &mut head, &limits, 200, &tunnel, bytes(&fields)).unwrap();
+    assert_eq!(
+        String::from_utf8(block.clone()).unwrap(),
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: chat\r\n\r\n"
+    );
+    assert!(switches_to(HeadView::new(&head, &block), b"websocket"));
+    super::opened(&mut block, &mut head, &limits, 200, &Tunnel::Connect, bytes(&fields)).unwrap();
+    assert_eq!((head.status, head.fields.len()), (200, 2));
 }
 
 /// Text that is mostly harmless, and now and then anything.
