@@ -128,8 +128,13 @@ pub const UPSTREAM_STREAMS_MAX: usize = 100;
 pub const STREAMS_BEGUN_PER_TURN: usize = 32;
 /// Bytes that a peer may send on one HTTP/2 stream before they were passed on.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// The same on all streams of a connection together.
+/// The same on all streams of a client's connection together.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same on a new stream to an upstream, and what each has for itself: requests of many clients
+/// share a connection, of whom none holds up another by not reading. Streams that are read fast may
+/// be sent up to [`STREAM_WINDOW_BYTES`], all of a connection together [`CONNECTION_WINDOW_BYTES`]
+/// beyond their own.
+pub const UPSTREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// An upstream that owes answers by HTTP/2 and has been silent for this long is asked whether it is
 /// there, by PING. Servers of gRPC take one that is asked more often than every 5 minutes for an
 /// attacker's.

@@ -20,7 +20,9 @@ use std::collections::VecDeque;
 use super::frame::{self, Code};
 use super::hpack::{Decoder, Encoder, Fields};
 use super::meter::Role;
-use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::limits::{
+    CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_STREAMS_MAX, UPSTREAM_WINDOW_BYTES,
+};
 
 /// A block as it is sent may be so many times as large as the section that it may come to.
 const BLOCK_TIMES_MAX: usize = 2;
@@ -112,6 +114,9 @@ pub struct Connection<T> {
     /// What the peer may still send, and what of it was not yet given back.
     receive_window: i64,
     unreleased: u32,
+    /// What a new stream may be sent, and what may be given to streams beyond that.
+    stream_window: u32,
+    spare: u32,
 
     streams: Vec<Option<Stream<T>>>,
     free: Vec<u32>,
@@ -157,6 +162,8 @@ struct Stream<T> {
     sends: Half,
     send_window: i64,
     receive_window: i64,
+    /// As large as it is once everything was released.
+    window: u32,
     unreleased: u32,
     /// Bytes of content that are to come, where that was said.
     length: Option<u64>,
@@ -219,8 +226,15 @@ impl<T> Connection<T> {
     pub fn new(config: Config) -> Self {
         let Config { role, streams_max, head_bytes_max } = config;
         let mut out = Vec::new();
+        let (stream_window, receive_window) = match role {
+            Role::Server => (STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES),
+            Role::Client => (
+                UPSTREAM_WINDOW_BYTES,
+                UPSTREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX as u32 + CONNECTION_WINDOW_BYTES,
+            ),
+        };
         let common = [
-            (frame::INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES),
+            (frame::INITIAL_WINDOW_SIZE, stream_window),
             (frame::MAX_HEADER_LIST_SIZE, head_bytes_max as u32),
         ];
         let own = match role {
@@ -233,7 +247,7 @@ impl<T> Connection<T> {
             }
         };
         frame::write_settings(&mut out, &[common, own].concat());
-        frame::write_window_update(&mut out, 0, CONNECTION_WINDOW_BYTES - frame::WINDOW_DEFAULT);
+        frame::write_window_update(&mut out, 0, receive_window - frame::WINDOW_DEFAULT);
         Self {
             role,
             head_bytes_max,
@@ -246,8 +260,10 @@ impl<T> Connection<T> {
             block: None,
             decoder: Decoder::default(),
             fields: Fields::new(head_bytes_max),
-            receive_window: CONNECTION_WINDOW_BYTES.into(),
+            receive_window: receive_window.into(),
             unreleased: 0,
+            stream_window,
+            spare: CONNECTION_WINDOW_BYTES,
             streams: Vec::new(),
             free: Vec::new(),
             index: Vec::new(),

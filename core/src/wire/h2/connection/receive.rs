@@ -3,7 +3,7 @@
 
 use super::{ALIVE, BLOCK_TIMES_MAX, LAST_STREAM, LEAVING, Leaving, Payload, Step, Stream};
 use super::{Block, Connection, ENDED_STREAMS_MAX, Failure, Fatal, Fault, Half, Heading, Key};
-use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::limits::CONNECTION_WINDOW_BYTES;
 use crate::wire::h2::frame::{self, Code, FrameHeader};
 use crate::wire::h2::hpack::Unreadable;
 use crate::wire::h2::message;
@@ -553,7 +553,8 @@ impl<T> Connection<T> {
             receives: Half::Head,
             sends: Half::Head,
             send_window: self.peer_window.into(),
-            receive_window: STREAM_WINDOW_BYTES.into(),
+            receive_window: self.stream_window.into(),
+            window: self.stream_window,
             unreleased: 0,
             length: None,
         };
@@ -580,6 +581,7 @@ impl<T> Connection<T> {
             self.index.remove(at);
         }
         self.live -= u32::from(stream.user.is_some());
+        self.spare += stream.window - self.stream_window;
         stream.user
     }
 

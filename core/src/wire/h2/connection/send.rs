@@ -124,14 +124,18 @@ impl<T> Connection<T> {
             return;
         }
         self.give_back(bytes as u32);
+        let spare = self.spare;
         let Some(stream) = self.at(key).filter(|stream| stream.receives == Half::Body) else {
             return;
         };
         stream.unreleased += bytes as u32;
-        if stream.unreleased >= STREAM_WINDOW_BYTES / 2 {
-            let more = std::mem::take(&mut stream.unreleased);
+        if stream.unreleased >= stream.window / 2 {
+            let grown = (STREAM_WINDOW_BYTES - stream.window).min(spare);
+            stream.window += grown;
+            let more = std::mem::take(&mut stream.unreleased) + grown;
             stream.receive_window += i64::from(more);
             frame::write_window_update(&mut self.out, key.stream, more);
+            self.spare -= grown;
         }
     }
 

@@ -110,7 +110,7 @@ fn a_request_and_its_answer() {
 
     server.send_head(keys[0], b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", false).unwrap();
     server.send_head(keys[0], OK, false).unwrap();
-    assert_eq!(server.room(keys[0]), Ok(STREAM_WINDOW_BYTES as usize));
+    assert_eq!(server.room(keys[0]), Ok(UPSTREAM_WINDOW_BYTES as usize));
     server.send_data(keys[0], b"hello", false).unwrap();
     server.send_trailers(keys[0], b"grpc-status: 0\r\n").unwrap();
     assert_eq!(server.send_data(keys[0], b"more", false), Err(Gone));
@@ -273,6 +273,42 @@ fn more_than_the_window_is_an_error() {
     }
     hear(&mut server, &said(&mut client), &mut seen);
     assert_eq!(server.over(), Some(Code::FLOW_CONTROL_ERROR));
+}
+
+/// Of the streams of one connection each is another client's.
+#[test]
+fn streams_to_an_upstream_that_nobody_reads_hold_up_no_other() {
+    let (mut client, mut server) = pair();
+    let user = |n: usize| n as u32;
+    let all: Vec<Key> = (0..UPSTREAM_STREAMS_MAX)
+        .map(|n| client.request(user(n), GET, false, true).unwrap())
+        .collect();
+    let keys = hear(&mut server, &said(&mut client), &mut Vec::new());
+    for key in &keys {
+        server.send_head(*key, OK, false).unwrap();
+    }
+    // One is read as fast as it comes, and may be sent more and more; the others not at all.
+    let (read, rest) = keys.split_first().unwrap();
+    let mut most = 0;
+    for _ in 0..50 {
+        let room = server.room(*read).unwrap();
+        most = most.max(room);
+        server.send_data(*read, &vec![0; room], false).unwrap();
+        for key in rest {
+            let room = server.room(*key).unwrap();
+            server.send_data(*key, &vec![0; room], false).unwrap();
+        }
+        hear(&mut client, &said(&mut server), &mut Vec::new());
+        client.release(all[0], room);
+        hear(&mut server, &said(&mut client), &mut Vec::new());
+    }
+    assert_eq!((most, server.room(*read)), (STREAM_WINDOW_BYTES as usize, Ok(most)));
+    assert!(rest.iter().all(|key| server.room(*key) == Ok(0)));
+    assert!(server.has_room() && client.over().is_none());
+    server.send_data(*read, b"", true).unwrap();
+    hear(&mut client, &said(&mut server), &mut Vec::new());
+    client.close(all[0], Code::CANCEL);
+    assert_eq!(client.spare, CONNECTION_WINDOW_BYTES);
 }
 
 #[test]
