@@ -279,6 +279,8 @@ pub const KUBE_LEASE_TIME: Duration = Duration::from_secs(15);
 pub const KUBE_LEASE_RENEW_TIMEOUT: Duration = Duration::from_secs(10);
 /// The Lease is renewed, or tried for, this often at least.
 pub const KUBE_LEASE_RETRY: Duration = Duration::from_secs(3);
+/// A process that ends waits this long for the Lease to be given back.
+pub const KUBE_LEASE_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Statuses are written at most this often; an object's changes in between are one.
 pub const KUBE_STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// Statuses that are written at the same time.

@@ -443,6 +443,11 @@ async fn finish(state: &State) {
         0 => "drained".to_owned(),
         left => format!("drain time is over: {left} connections are cut"),
     });
+    // It was given back when the drain began; an API server that does not answer is not waited for.
+    let deadline = Instant::now() + limits::KUBE_LEASE_RELEASE_TIMEOUT;
+    while state.progress.leads() && Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// The build thread: looks, builds, publishes, reports.

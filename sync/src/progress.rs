@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_core::feed::Feed;
 use ringway_core::link::Pressure;
 use ringway_core::name::{ClusterSlot, Generation};
+use tokio::sync::watch;
 
 /// A worker that is silent for longer is taken for dead. Emissary tolerates a silent Envoy for
 /// as long.
@@ -22,11 +23,25 @@ pub struct Progress {
     oldest: AtomicU64,
     serving: AtomicBool,
     ready: AtomicBool,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     succeeded: AtomicBool,
     failed: AtomicBool,
     pressure: AtomicU64,
+    followed: OnceLock<Arc<Followed>>,
     rest: Mutex<Rest>,
+}
+
+/// How a cluster is followed; counts begin with the process.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// Objects that were told of: listed, changed or deleted.
+    pub events: AtomicU64,
+    /// Lists after the first of a resource.
+    pub relists: AtomicU64,
+    /// Lists and watches that failed.
+    pub failures: AtomicU64,
+    /// This process holds the Lease of those who write statuses.
+    pub leads: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,7 +86,7 @@ impl Progress {
     }
 
     pub(crate) fn set_draining(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.send_replace(true);
     }
 
     /// Another process serves in our place: we drain, and who still asks us is told of it.
@@ -140,7 +155,28 @@ impl Progress {
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        *self.draining.borrow()
+    }
+
+    /// Waits until a drain has begun.
+    pub(crate) async fn drains(&self) {
+        // An error would be that there is no sender, which is ours.
+        let _ = self.draining.subscribe().wait_for(|is_draining| *is_draining).await;
+    }
+
+    pub(crate) fn set_followed(&self, followed: Arc<Followed>) {
+        // Nobody follows two clusters.
+        let _ = self.followed.set(followed);
+    }
+
+    /// `None` where no cluster is followed.
+    pub fn followed(&self) -> Option<&Followed> {
+        self.followed.get().map(Arc::as_ref)
+    }
+
+    /// Others wait until the Lease is given back.
+    pub(crate) fn leads(&self) -> bool {
+        self.followed().is_some_and(|followed| followed.leads.load(Ordering::Acquire))
     }
 
     /// No worker owes an acknowledgement for too long.

@@ -53,7 +53,7 @@ fn rig_folder() -> PathBuf {
 }
 
 /// API without TLS, as an administrator.
-const PROXY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8001);
+pub const PROXY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8001);
 
 impl Rig {
     /// The one of this process, started by whoever asks first; `None`, and a line that says why,
@@ -243,6 +243,15 @@ impl Cluster {
             args: vec!["--access-log=off".into()],
             ..Options::default()
         }
+    }
+
+    /// The same where the API server is asked without TLS, at this address.
+    pub fn options_at(&self, server: SocketAddr) -> Options {
+        let kubeconfig = fs::read_to_string(&self.kubeconfig).expect("it was written");
+        let there = kubeconfig.replace("https://127.0.0.1:6443", &format!("http://{server}"));
+        let path = self.rig.state.join(format!("{}-{}", self.namespace, server.ip()));
+        fs::write(&path, there).expect("the rig has a folder");
+        Options { kubeconfig: Some(path), ..self.options() }
     }
 
     /// How one is started that sees all namespaces, and of them what has this namespace's name as

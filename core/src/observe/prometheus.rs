@@ -120,8 +120,20 @@ pub struct Process<'a> {
     /// Problems that refuse something, and all milder ones.
     pub errors: u64,
     pub notices: u64,
+    /// `None` where no cluster is followed.
+    pub watch: Option<Watch>,
     /// Objects by kind and state (`accepted`, `refused`).
     pub objects: &'a [(&'a str, &'a str, u64)],
+}
+
+/// How a cluster is followed, since the process began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch {
+    pub events: u64,
+    pub relists: u64,
+    pub failures: u64,
+    /// This process writes statuses.
+    pub leads: bool,
 }
 
 /// Appends the whole exposition.
@@ -736,6 +748,17 @@ fn process(process: &Process<'_>, page: &mut Page<'_>) {
     ] {
         page.family(name, COUNTER, help);
         page.sample(name, "", value);
+    }
+    if let Some(watch) = process.watch {
+        for (name, kind, help, value) in [
+            ("ringway_watch_events_total", COUNTER, "Objects told of", watch.events),
+            ("ringway_watch_relists_total", COUNTER, "Lists after the first", watch.relists),
+            ("ringway_watch_errors_total", COUNTER, "Failed lists and watches", watch.failures),
+            ("ringway_leader", GAUGE, "1 where statuses are written", u64::from(watch.leads)),
+        ] {
+            page.family(name, kind, help);
+            page.sample(name, "", value);
+        }
     }
     const CPU: &str = "ambassador_process_cpu_seconds_total";
     page.family(CPU, COUNTER, "Processor time");

@@ -2,12 +2,13 @@
 //! What one scrape reads: the workers' counters as they are, the last build, the process.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringway_core::ir::Transport;
 use ringway_core::observe::metric::Slab;
 use ringway_core::observe::prometheus::{
-    self, CertificateName, ClusterName, ListenerName, Process, RouteName, Scrape, Shown,
+    self, CertificateName, ClusterName, ListenerName, Process, RouteName, Scrape, Shown, Watch,
 };
 use ringway_core::problem::Severity;
 use ringway_core::table::Table;
@@ -129,6 +130,12 @@ fn process<'a>(
         apply_us: progress.applied().map_or(0, |(_, took)| micros(took)),
         errors: of(&[Severity::Error, Severity::FailsClosed]),
         notices: of(&[Severity::Warning, Severity::Notice]),
+        watch: progress.followed().map(|followed| Watch {
+            events: followed.events.load(Relaxed),
+            relists: followed.relists.load(Relaxed),
+            failures: followed.failures.load(Relaxed),
+            leads: followed.leads.load(Relaxed),
+        }),
         objects,
     }
 }

@@ -15,6 +15,9 @@ use ringway_tests::upstream::{self, Upstream};
 use ringway_tests::{Client, PATIENCE, wait_until};
 use serde_json::{Value, json};
 
+mod faults;
+mod front;
+mod kinds;
 mod propagation;
 mod state;
 mod status;

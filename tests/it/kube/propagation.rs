@@ -20,6 +20,8 @@ use serde_json::json;
 use super::{HOST, pod};
 
 const SAMPLES: usize = 500;
+/// No request fails for so long, while one change follows the other.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Between two requests, which are also what finds out whether a change is served.
 const PACE: Duration = Duration::from_micros(500);
 
@@ -37,7 +39,8 @@ impl Seen {
 
     fn at(&self, edition: u64) -> Option<Instant> {
         let seen = self.0.lock().unwrap();
-        seen.iter().find(|(of, _)| *of >= edition).map(|(_, at)| *at)
+        let at = seen.partition_point(|(of, _)| *of < edition);
+        seen.get(at).map(|(_, at)| *at)
     }
 }
 
@@ -98,15 +101,19 @@ fn percentiles(what: &str, mut times: Vec<Duration>) {
     );
 }
 
-/// Patches an object again and again; when each edition was sent.
+/// Patches an object again and again, [`SAMPLES`] times and for as long as this; when each edition
+/// was sent.
 fn patches(
     client: &mut Client,
     path: &str,
     served: &Seen,
+    least: Duration,
     patch: impl Fn(u64) -> serde_json::Value,
 ) -> Vec<Instant> {
     let mut sent = Vec::new();
-    for edition in 1..=SAMPLES as u64 {
+    let begin = Instant::now();
+    while sent.len() < SAMPLES || begin.elapsed() < least {
+        let edition = sent.len() as u64 + 1;
         let text =
             request("PATCH", path, "application/merge-patch+json", &patch(edition).to_string());
         sent.push(Instant::now());
@@ -176,17 +183,23 @@ fn propagation() {
             ask(&gateway, &served, &stop, |answer| answer.header("x-edition")?.parse().ok())
         });
         scope.spawn(|| watch(&bare, &watched, &stop));
-        let sent =
-            patches(&mut client, &cluster.path("mappings", "measured"), &served, |edition| {
+        let sent = patches(
+            &mut client,
+            &cluster.path("mappings", "measured"),
+            &served,
+            MINUTE,
+            |edition| {
                 json!({
                     "metadata": {"annotations": {"marker": edition.to_string()}},
                     "spec": {"add_response_headers": {"x-edition": {"value": edition.to_string()}}},
                 })
-            });
+            },
+        );
         stop.store(true, Relaxed);
         (sent, load.join().unwrap())
     });
-    println!("{asked} requests in {:?}, none failed", begin.elapsed());
+    let changes = sent.len();
+    println!("{asked} requests in {:?}, {changes} changes, none failed", begin.elapsed());
     percentiles("PATCH of a Mapping: bare watch", times(&sent, &watched));
     percentiles("PATCH of a Mapping: served", times(&sent, &served));
 
@@ -210,7 +223,7 @@ fn propagation() {
                 (is_second == (now % 2 == 1)).then_some(now)
             })
         });
-        let sent = patches(&mut client, &path, &served, |n| {
+        let sent = patches(&mut client, &path, &served, Duration::ZERO, |n| {
             edition.store(n, Relaxed);
             let upstream = if n % 2 == 1 { &two } else { &one };
             json!({"endpoints": [{"addresses": [upstream.address().ip().to_string()]}]})

@@ -8,6 +8,7 @@ use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
 use serde_json::{Value, json};
 
+use super::front::Front;
 use super::{HOST, base};
 
 /// Waits until an object's status is so, and gives it.
@@ -143,6 +144,35 @@ fn one_of_several_writes_and_another_when_it_is_gone() {
     cluster.apply(&mapping("new", &format!("prefix: /new/, service: \"{}\"", echo.address())));
     let running = |object: &Value| object["status"]["state"] == "Running";
     await_object(&cluster, &cluster.path("mappings", "new"), "it runs", running);
+}
+
+/// A holder that ends gives the Lease back, and only who holds it writes.
+#[test]
+fn a_holder_that_ends_lets_another_begin_at_once() {
+    let Some(cluster) = Cluster::begin("release") else { return };
+    let echo = Upstream::echo("one").unwrap();
+    cluster.apply(&base(&echo.address()));
+    let mut first = cluster.gateway();
+    let leads = |gateway: &Gateway| gateway.metric("ringway_leader", "").unwrap() == 1.0;
+    wait_until("the first holds the Lease", PATIENCE, || leads(&first));
+    let holder = manager(&cluster);
+    let front = Front::start();
+    let second = Gateway::start("", &cluster.options_at(front.address())).unwrap();
+    let running = |name: &str| {
+        cluster.apply(&mapping(name, &format!("prefix: /{name}/, service: s")));
+        let is_so = |object: &Value| object["status"]["state"] == "Running";
+        await_object(&cluster, &cluster.path("mappings", name), "it runs", is_so);
+    };
+    running("early");
+    wait_until("the second asks for it", PATIENCE, || front.asked("GET", "/leases/") > 0);
+    assert!(!leads(&second));
+    assert_eq!(front.asked("PATCH", ""), 0);
+    first.signal(libc::SIGTERM);
+    assert!(first.wait().success());
+    assert_ne!(manager(&cluster), holder);
+    wait_until("the second holds it", PATIENCE, || leads(&second));
+    running("late");
+    assert!(front.asked("PATCH", "/status") > 0);
 }
 
 #[test]

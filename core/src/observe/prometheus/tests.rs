@@ -156,6 +156,7 @@ const PROCESS: Process<'static> = Process {
     apply_us: 1_000_001,
     errors: 1,
     notices: 2,
+    watch: Some(Watch { events: 9, relists: 2, failures: 4, leads: true }),
     objects: &[("Mapping", "accepted", 3), ("Mapping", "refused", 1)],
 };
 
@@ -179,6 +180,10 @@ fn the_process() {
     page.check("ambassador_process_cpu_seconds_total", 1.234);
     page.check("ambassador_reconfiguration_time_seconds", 1.000_001);
     page.check("ringway_config_objects{kind=\"Mapping\",state=\"refused\"}", 1.0);
+    page.check("ringway_watch_events_total", 9.0);
+    page.check("ringway_watch_relists_total", 2.0);
+    page.check("ringway_watch_errors_total", 4.0);
+    page.check("ringway_leader", 1.0);
     page.check("ringway_build_info{version=\"1.2.3\\\"\\\\\\n\"}", 1.0);
     page.check("ambassador_log_level{level=\"info\"}", 1.0);
 }

@@ -22,7 +22,7 @@ pub(super) enum Failure {
     Gone,
     /// 409: somebody else was faster.
     Conflict,
-    /// 401 and 403.
+    /// 403.
     Forbidden(String),
     /// Objects are stored in another version, and whoever converts them does not answer.
     Unconverted(String),
@@ -53,7 +53,7 @@ impl Failure {
             404 => Self::Absent,
             409 => Self::Conflict,
             410 => Self::Gone,
-            401 | 403 => Self::Forbidden(message()),
+            403 => Self::Forbidden(message()),
             500..=599 if message().contains("conversion webhook") => Self::Unconverted(message()),
             400 | 405 | 406 | 415 | 422 => Self::Refused(message()),
             _ => Self::Passing(format!("it answers {code}: {}", message())),

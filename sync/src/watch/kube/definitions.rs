@@ -80,10 +80,10 @@ impl Sink for Definitions {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).is_complete = true;
     }
 
-    fn failed(&mut self, failure: &Failure) {
-        // Without them, kinds that are absent are looked for now and then.
-        if let Failure::Forbidden(_) = failure {
-            self.names.lock().unwrap_or_else(PoisonError::into_inner).is_complete = false;
-        }
+    // Without them, kinds that are absent are looked for now and then.
+    fn given_up(&mut self) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).is_complete = false;
     }
+
+    fn failed(&mut self, _: &Failure) {}
 }

@@ -30,6 +30,8 @@ pub(super) trait Sink {
     fn remove(&mut self, namespace: &str, name: &str);
     /// All that there is has been told.
     fn listed(&mut self);
+    /// Nobody has to wait for that: it may never be.
+    fn given_up(&mut self);
     /// It could not be asked, and is tried again.
     fn failed(&mut self, failure: &Failure);
 }
@@ -111,7 +113,7 @@ impl<S: Sink> Follower<S> {
                 Err(failure) => {
                     if matches!(failure, Failure::Forbidden(_)) {
                         // It may stay so for good, and nobody waits for it.
-                        self.sink.listed();
+                        self.sink.given_up();
                     }
                     self.sink.failed(&failure);
                     tokio::time::sleep(backoff.next()).await;
@@ -130,7 +132,7 @@ impl<S: Sink> Follower<S> {
                 self.remove(&key);
             }
         }
-        self.sink.listed();
+        self.sink.given_up();
     }
 
     /// Tells all that there is, page by page, and what is there no more.

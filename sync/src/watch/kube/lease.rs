@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Of several gateways one writes: whoever holds a Lease of coordination.k8s.io, renewed while it
-//! lives and taken over when it is not.
+//! lives, given back when it begins to drain, and taken over when it was silent for too long.
 //!
 //! How long a holder was silent is measured by this process's own clock, from when it saw the last
 //! renewal: clocks of other machines may be wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use http::Method;
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use super::api::{Api, Failure};
 use super::follow::unreadable;
 use crate::log::{self, Timestamp};
+use crate::progress::{Followed, Progress};
 use crate::watch::backoff::jittered;
 
 /// Who wants which Lease.
@@ -24,6 +27,7 @@ pub(super) struct Lease {
     pub(super) name: String,
     /// This process, unlike any other.
     pub(super) identity: String,
+    pub(super) followed: Arc<Followed>,
 }
 
 /// What was last seen of it.
@@ -34,8 +38,23 @@ struct Seen {
 }
 
 impl Lease {
-    /// Tries for it for ever, and says whether it is held.
-    pub(super) async fn keep(self, held: watch::Sender<bool>) {
+    /// Tries for it until the process drains, and says whether it is held.
+    pub(super) async fn keep(self, held: watch::Sender<bool>, progress: &Progress) {
+        tokio::select! {
+            () = self.contend(&held) => {}
+            () = progress.drains() => {}
+        }
+        // Whoever writes stops before anybody else may begin.
+        held.send_replace(false);
+        match self.release().await {
+            Ok(()) | Err(Failure::Absent) => {}
+            Err(failure) => super::say("the Lease", &failure, &mut None),
+        }
+        self.followed.leads.store(false, Ordering::Release);
+    }
+
+    /// Tries for it for ever.
+    async fn contend(&self, held: &watch::Sender<bool>) {
         let mut seen = Seen::default();
         let mut renewed: Option<Instant> = None;
         let mut said = None;
@@ -52,6 +71,7 @@ impl Lease {
                     true => "this gateway writes statuses now",
                     false => "another gateway writes statuses now",
                 });
+                self.followed.leads.store(holds, Ordering::Release);
                 held.send_replace(holds);
             }
             tokio::time::sleep(jittered(limits::KUBE_LEASE_RETRY)).await;
@@ -64,9 +84,8 @@ impl Lease {
 
     /// Takes or renews it where that may be done; whether it is held then.
     async fn once(&self, seen: &mut Seen) -> Result<bool, Failure> {
-        let path = format!("{}/{}", self.collection(), self.name);
-        let mut lease = match self.api.get(&path, false).await {
-            Ok(json) => serde_json::from_str::<Value>(&json).map_err(unreadable)?,
+        let mut lease = match self.read().await {
+            Ok(lease) => lease,
             Err(Failure::Absent) => {
                 let lease = json!({
                     "apiVersion": "coordination.k8s.io/v1",
@@ -82,7 +101,7 @@ impl Lease {
         if version != seen.version {
             *seen = Seen { version: version.to_owned(), at: Some(Instant::now()) };
         }
-        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        let holder = holder(&lease);
         let is_ours = holder == self.identity;
         let is_over = seen.at.is_some_and(|at| at.elapsed() >= limits::KUBE_LEASE_TIME);
         if !is_ours && !holder.is_empty() && !is_over {
@@ -94,7 +113,25 @@ impl Lease {
         if is_ours {
             lease["spec"]["acquireTime"] = acquired;
         }
-        self.write(Method::PUT, &path, &lease).await
+        self.write(Method::PUT, &self.path(), &lease).await
+    }
+
+    /// Gives it back where it is ours, so that nobody has to wait until it is over.
+    async fn release(&self) -> Result<(), Failure> {
+        let mut lease = self.read().await?;
+        if holder(&lease) == self.identity {
+            lease["spec"]["holderIdentity"] = Value::Null;
+            self.write(Method::PUT, &self.path(), &lease).await?;
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.name)
+    }
+
+    async fn read(&self) -> Result<Value, Failure> {
+        serde_json::from_str(&self.api.get(&self.path(), false).await?).map_err(unreadable)
     }
 
     fn spec(&self, transitions: i64) -> Value {
@@ -117,6 +154,10 @@ impl Lease {
             Err(failure) => Err(failure),
         }
     }
+}
+
+fn holder(lease: &Value) -> &str {
+    lease["spec"]["holderIdentity"].as_str().unwrap_or_default()
 }
 
 /// RFC 3339 with exactly six digits behind the point, as Kubernetes' MicroTime.

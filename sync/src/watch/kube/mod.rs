@@ -15,6 +15,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -54,6 +55,7 @@ use status::{Observed, Told, Writer};
 use super::Read;
 use crate::gateway::State;
 use crate::log;
+use crate::progress::Followed;
 use crate::store::Store;
 
 /// Which cluster, and what of it.
@@ -77,6 +79,7 @@ pub struct Cluster {
     inbox: Arc<Inbox>,
     thread: JoinHandle<()>,
     wanted: watch::Sender<BTreeSet<Ref>>,
+    followed: Arc<Followed>,
     /// Something was put into the store since it was last complete.
     has_changed: bool,
     /// When the oldest of it came.
@@ -123,6 +126,8 @@ impl Cluster {
         let (state, arrives) = oneshot::channel();
         let addresses = Addresses::new(options.publish.clone(), own);
         let observed = Arc::<Observed>::default();
+        let followed = Arc::<Followed>::default();
+        let counted = Arc::clone(&followed);
         let told = Arc::clone(&inbox);
         let writes = options.writes;
         let thread = std::thread::Builder::new().name("kube".into()).spawn(move || {
@@ -135,7 +140,9 @@ impl Cluster {
                         inbox: Arc::clone(&told),
                         observed: (writes && Observed::wants(kind)).then(|| Arc::clone(&observed)),
                         addresses: (kind == Kind::Service).then(|| addresses.clone()),
+                        followed: Arc::clone(&counted),
                         is_listed: false,
+                        has_list: false,
                         said: None,
                     };
                     let before = before.get(kind.as_str()).cloned().unwrap_or_default();
@@ -144,7 +151,7 @@ impl Cluster {
                 }
                 tasks.spawn(secrets::follow(api.clone(), told, secrets_wanted));
                 if writes {
-                    tasks.spawn(write(api.clone(), arrives, observed, addresses));
+                    tasks.spawn(write(api.clone(), arrives, observed, addresses, counted));
                 }
                 let target = resource::definitions();
                 tasks.spawn(follow::follow(api, target, definitions, installed, Vec::new()));
@@ -156,6 +163,7 @@ impl Cluster {
             inbox,
             thread,
             wanted,
+            followed,
             has_changed: false,
             since: None,
             state: Some(state),
@@ -167,6 +175,7 @@ impl Cluster {
 
     /// Statuses are written from now on, of what this state reports.
     pub(super) fn report(&mut self, state: &Arc<State>) {
+        state.progress.set_followed(Arc::clone(&self.followed));
         if let Some(arrives) = self.state.take() {
             let _ = arrives.send(Arc::clone(state));
         }
@@ -299,6 +308,7 @@ async fn write(
     state: oneshot::Receiver<Arc<State>>,
     observed: Arc<Observed>,
     addresses: Addresses,
+    followed: Arc<Followed>,
 ) {
     let Ok(state) = state.await else { return };
     let settings = &state.options.settings;
@@ -308,9 +318,11 @@ async fn write(
         namespace: settings.namespace.to_string(),
         name: format!("ringway-{}", settings.ambassador_id),
         identity: identity.clone(),
+        followed,
     };
     let (hold, held) = watch::channel(false);
-    tokio::spawn(lease.keep(hold));
+    let progress = Arc::clone(&state.progress);
+    tokio::spawn(async move { lease.keep(hold, &progress).await });
     let told = Told::default();
     Writer { api, state, observed, addresses, identity, told }.run(held).await;
 }
@@ -330,12 +342,16 @@ struct Objects {
     observed: Option<Arc<Observed>>,
     /// For Services.
     addresses: Option<Addresses>,
+    followed: Arc<Followed>,
+    /// It was listed, or nobody waits for that.
     is_listed: bool,
+    has_list: bool,
     said: Option<Failure>,
 }
 
 impl Sink for Objects {
     fn set(&mut self, head: &Head<'_>, json: &str, api_version: &'static str) {
+        self.followed.events.fetch_add(1, Relaxed);
         let name = Ref::new(self.kind, &*head.metadata.namespace, &*head.metadata.name);
         if let Some(addresses) = &self.addresses {
             addresses.set(head, json);
@@ -348,6 +364,7 @@ impl Sink for Objects {
     }
 
     fn remove(&mut self, namespace: &str, name: &str) {
+        self.followed.events.fetch_add(1, Relaxed);
         if let Some(addresses) = &self.addresses {
             addresses.remove(&format!("{namespace}/{name}"));
         }
@@ -360,12 +377,20 @@ impl Sink for Objects {
 
     fn listed(&mut self) {
         self.said = None;
+        if std::mem::replace(&mut self.has_list, true) {
+            self.followed.relists.fetch_add(1, Relaxed);
+        }
+        self.given_up();
+    }
+
+    fn given_up(&mut self) {
         if !std::mem::replace(&mut self.is_listed, true) {
             self.inbox.listed();
         }
     }
 
     fn failed(&mut self, failure: &Failure) {
+        self.followed.failures.fetch_add(1, Relaxed);
         say(self.kind.as_str(), failure, &mut self.said);
     }
 }

@@ -134,6 +134,7 @@ impl Writer {
     /// Writes for ever, while the Lease is held.
     pub(super) async fn run(mut self, mut held: watch::Receiver<bool>) {
         let mut last: Option<(Arc<Report>, u64)> = None;
+        let mut lost = held.clone();
         loop {
             if held.wait_for(|held| *held).await.is_err() {
                 return;
@@ -146,7 +147,11 @@ impl Writer {
             let generation = report.table.as_ref().map(|table| table.generation);
             let is_served = generation.is_some_and(|at| self.state.progress.served() >= at);
             if is_news && is_served {
-                let done = self.write(&report).await;
+                // Whoever does not hold it any more stops in the middle.
+                let done = tokio::select! {
+                    done = self.write(&report) => done,
+                    _ = lost.wait_for(|held| !*held) => false,
+                };
                 last = done.then_some((report, addresses));
             }
             tokio::time::sleep(limits::KUBE_STATUS_INTERVAL).await;
