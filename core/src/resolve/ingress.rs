@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Kubernetes Ingress → the Mappings and Hosts that Emissary makes of it: prefixes are strings and
 //! are stripped, exact paths come first, each TLS host becomes a Host.
+//!
+//! One thing is not as there: the path of an ACME challenge, which a certificate's solver adds for
+//! a while, is answered whatever Hosts, redirects and guards say, and comes to the solver as it is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,9 +16,12 @@ use crate::problem::Problems;
 use crate::snapshot::Snapshot;
 
 use super::endpoints::Services;
+use super::mapping::ACME_CHALLENGE;
 
 /// Ties the Mappings of an Ingress to the Hosts that its `tls` makes.
 const LABEL: &str = "a10r-k8s-ingress";
+/// Ties the paths of challenges to the Hosts that are made for them alone.
+const CHALLENGE_LABEL: &str = "ringway-acme-challenge";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const ID_ANNOTATION: &str = "getambassador.io/ambassador-id";
 const CONTROLLER: &str = "getambassador.io/ingress-controller";
@@ -26,6 +32,8 @@ pub(crate) struct Expanded {
     pub(crate) mappings: Vec<Path>,
     /// With labels as the Ingress has them.
     pub(crate) hosts: Vec<crd::Host>,
+    /// Hosts of challenges, for names that no other Host has.
+    pub(crate) challenged: Vec<crd::Host>,
     pub(crate) problems: Problems,
 }
 
@@ -38,7 +46,9 @@ pub(crate) struct Path {
     pub(crate) at: String,
     pub(crate) mapping: crd::Mapping,
     /// Further to the labels of the Ingress.
-    pub(crate) label: Option<(String, String)>,
+    pub(crate) labels: Vec<(String, String)>,
+    /// A token below ACME's well-known path.
+    pub(crate) is_challenge: bool,
 }
 
 /// IngressClasses whose controller we are.
@@ -101,9 +111,17 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn push(&mut self, name: String, at: String, mapping: crd::Mapping) {
-        let label = self.label.clone();
-        self.expanded.mappings.push(Path { name, at, mapping, label });
+    fn push(&mut self, name: String, at: String, mut mapping: crd::Mapping) {
+        let is_challenge = mapping.prefix.len() > ACME_CHALLENGE.len()
+            && mapping.prefix.starts_with(ACME_CHALLENGE);
+        let mut labels: Vec<_> = self.label.clone().into_iter().collect();
+        if is_challenge {
+            labels.push((CHALLENGE_LABEL.to_owned(), String::new()));
+            challenge(&mut mapping);
+            let name = mapping.hostname.as_deref().filter(|name| *name != "*");
+            self.expanded.challenged.extend(name.map(challenged_host));
+        }
+        self.expanded.mappings.push(Path { name, at, mapping, labels, is_challenge });
     }
 
     fn path(&mut self, rule: &IngressRule, path: &IngressPath, name: String, at: String) {
@@ -152,6 +170,29 @@ impl Context<'_> {
 
 fn blank(prefix: &str, service: String) -> crd::Mapping {
     crd::Mapping { prefix: prefix.to_owned(), service, ..crd::Mapping::default() }
+}
+
+/// One token is one path, which comes before all others, and whoever asks for it is no user who
+/// could be asked who he is. A solver looks at the path.
+fn challenge(mapping: &mut crd::Mapping) {
+    mapping.prefix_exact = true;
+    mapping.precedence = Some(i64::MAX);
+    mapping.rewrite = Some(String::new());
+    mapping.bypass_auth = Some(true);
+}
+
+/// A Host that serves challenges in cleartext and nothing else.
+fn challenged_host(hostname: &str) -> crd::Host {
+    crd::Host {
+        hostname: Some(hostname.to_owned()),
+        mapping_selector: Some(Selector {
+            match_labels: [(CHALLENGE_LABEL.to_owned(), String::new())].into(),
+        }),
+        request_policy: Some(RequestPolicy {
+            insecure: Some(Insecure { action: Some(InsecureAction::Reject) }),
+        }),
+        ..crd::Host::default()
+    }
 }
 
 fn tls_host(hostname: &str, secret: &str, id: &str) -> crd::Host {

@@ -31,7 +31,7 @@ use super::unenforced;
 
 /// ACME's HTTP-01 challenges: always routed, so that certificates can be had at all. Emissary: a
 /// Mapping of exactly this prefix.
-const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
+pub(super) const ACME_CHALLENGE: &str = "/.well-known/acme-challenge/";
 
 /// A Mapping that is accepted as far as it can be judged by itself.
 #[derive(Debug)]

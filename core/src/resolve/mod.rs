@@ -156,7 +156,7 @@ fn ingress_path(
     problems: &mut Problems,
 ) {
     let mut labels = meta.labels.clone();
-    labels.extend(path.label.clone());
+    labels.extend(path.labels.iter().cloned());
     let labels = Labels(Arc::new(labels));
     let name = format!("{}/{}", meta.namespace(), path.name);
     let resolved = round.made_up(&name, &path.mapping, &labels, || {
@@ -165,7 +165,10 @@ fn ingress_path(
             problem.path.clone_from(&path.at);
         }
         let load_key = format!("{}.{}", path.name, meta.namespace()).into();
-        let mapping = mapping.map(|mapping| Arc::new(mapping::Mapping { load_key, ..mapping }));
+        let mapping = mapping.map(|mapping| {
+            let always = mapping.always || path.is_challenge;
+            Arc::new(mapping::Mapping { load_key, always, ..mapping })
+        });
         Resolved { mapping, problems }
     });
     problems.0.extend_from_slice(&resolved.problems.0);
@@ -201,6 +204,14 @@ fn hosts(
     if !written {
         let namespace = &snapshot.settings.namespace;
         hosts.push(Host::built_in(namespace, cx.fallback(FALLBACK_CERTIFICATE, problems)));
+    }
+    for (object, expanded) in ingresses {
+        for spec in &expanded.challenged {
+            let name = spec.hostname.as_deref().unwrap_or_default();
+            if !hosts.iter().any(|host| hostglob::overlap(&host.hostname, name)) {
+                hosts.extend(host::resolve(&object.meta, spec, cx, problems));
+            }
+        }
     }
     hosts
 }
