@@ -265,8 +265,9 @@ impl Reader<'_> {
             (_, None, None) => self.options.namespace.clone(),
         };
 
-        // An object that stands in no document is an API server's.
-        let any_shape = origin.document.is_none();
+        // An object that stands in no document is an API server's; so is what `kubectl get` prints.
+        let version = node.get("metadata").and_then(|metadata| metadata.get("resourceVersion"));
+        let any_shape = origin.document.is_none() || version.is_some();
         let dialect = if any_shape { legacy::written_in(kind, dialect, &node) } else { dialect };
         let object = Ref::new(kind, namespace, name_text);
         let quotes_values = kind != Kind::Secret;

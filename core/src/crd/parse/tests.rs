@@ -1149,3 +1149,20 @@ fn an_api_servers_object_is_read_without_a_place() {
     let found = parse_object("{\"metadata\": ", "v1", "Service", &options);
     assert!(matches!(&found[..], [Parsed::Malformed(_)]), "{found:?}");
 }
+
+/// `kubectl get -o yaml` prints objects as they are stored, in whichever version they were written.
+#[test]
+fn what_kubectl_prints_has_the_shapes_of_any_version() {
+    let object = |metadata: &str| {
+        format!(
+            "apiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {{name: m{metadata}}}\n\
+             spec: {{prefix: /, service: s, add_response_headers: {{x-a: b}}}}\n"
+        )
+    };
+    let refused = |text: &str| {
+        let found = parse("a", text, &Options::default());
+        matches!(&found[..], [Parsed::Refused { .. }])
+    };
+    assert!(refused(&object("")));
+    assert!(!refused(&object(", resourceVersion: '7'")));
+}
