@@ -27,6 +27,17 @@ use crate::gateway::{Report, State};
 /// Who writes, in `managedFields` and in events.
 const MANAGER: &str = "ringway";
 
+/// What an API server says of an apply with a field that the CRD does not have.
+const UNDECLARED: &str = "field not declared in schema";
+
+/// Takes out what only our own CRDs have.
+fn strip(status: &mut Value) {
+    if let Some(fields) = status.as_object_mut() {
+        fields.remove("conditions");
+        fields.remove("observedGeneration");
+    }
+}
+
 /// What an API server has of the objects that something may be said of.
 #[derive(Default)]
 pub(super) struct Observed {
@@ -119,6 +130,8 @@ pub(super) struct Told {
     complaints: HashMap<Ref, u64>,
     /// Kinds whose CRD has no status to write, and since when that is known.
     without: HashMap<Kind, Instant>,
+    /// Kinds whose CRD knows none of our own fields of a status, as Emissary's, and since when.
+    plain: HashMap<Kind, Instant>,
     said: Option<Failure>,
 }
 
@@ -188,7 +201,15 @@ impl Writer {
     }
 
     /// The status of one object, unless it stands there.
-    fn status(&self, name: &Ref, known: &Known, mut status: Value) -> Option<Write> {
+    fn status(&mut self, name: &Ref, known: &Known, mut status: Value) -> Option<Write> {
+        if let Some(since) = self.told.plain.get_mut(&name.kind) {
+            if since.elapsed() < limits::KUBE_STATUS_RETRY {
+                strip(&mut status);
+            } else {
+                // One object finds out whether it is another CRD now.
+                *since = Instant::now();
+            }
+        }
         let wanted = fingerprint(&status);
         if known.fingerprint == wanted
             || self.told.sent.get(name) == Some(&(wanted, known.fingerprint))
@@ -228,7 +249,7 @@ impl Writer {
     }
 
     /// Where clients reach the Ingresses that are served.
-    fn ingresses(&self, report: &Report) -> Vec<Write> {
+    fn ingresses(&mut self, report: &Report) -> Vec<Write> {
         let addresses = self.addresses.get();
         if addresses.is_empty() {
             return Vec::new();
@@ -328,6 +349,10 @@ impl Writer {
                     let head = serde_json::from_str::<Head<'_>>(&json);
                     let stands = head.map_or(0, |head| read_status(head.status).0);
                     self.told.without.remove(&write.name.kind);
+                    if write.body["status"].get("conditions").is_some() {
+                        // The others have not said all yet.
+                        is_done &= self.told.plain.remove(&write.name.kind).is_none();
+                    }
                     self.told.sent.insert(write.name, (write.fingerprint, stands));
                 }
                 // Gone meanwhile, or a kind without a status.
@@ -335,6 +360,10 @@ impl Writer {
                     if self.observed.get(&write.name).is_some() {
                         self.told.without.insert(write.name.kind, Instant::now());
                     }
+                }
+                Err(failure) if failure.to_string().contains(UNDECLARED) => {
+                    self.told.plain.insert(write.name.kind, Instant::now());
+                    is_done = false;
                 }
                 Err(failure) => {
                     super::say(
