@@ -18,13 +18,12 @@ pub(crate) fn crds(crds: &Crds) -> anyhow::Result<ExitCode> {
 /// Commands for a shell. A merge patch, since an apply would leave the webhook of another owner in
 /// place, which the API server refuses beside `strategy: None`.
 fn repair() -> String {
-    let mut script = "# The API server stops asking a webhook to convert objects; what is stored \
-                      stays as it is.\n"
-        .to_owned();
-    let patch = Definition::repair();
-    for definition in DEFINITIONS {
-        let name = definition.name();
-        script += &format!("kubectl patch crd {name} --type=merge -p '{patch}'\n");
-    }
-    script
+    let names: Vec<String> = DEFINITIONS.iter().map(Definition::name).collect();
+    format!(
+        "# The API server stops asking a webhook to convert objects; what is stored stays as it is.\n\
+         kubectl get --ignore-not-found -o name crd \\\n    {} |\n  \
+         xargs -r kubectl patch --type=merge -p '{}'\n",
+        names.join(" \\\n    "),
+        Definition::repair()
+    )
 }
