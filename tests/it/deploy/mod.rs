@@ -3,7 +3,7 @@
 //! rewritten with `UPDATE_DEPLOY=1`.
 
 mod chart;
-mod crds;
+pub(crate) mod crds;
 mod doctor;
 mod image;
 mod licences;

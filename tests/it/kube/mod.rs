@@ -15,6 +15,8 @@ use ringway_tests::upstream::{self, Upstream};
 use ringway_tests::{Client, PATIENCE, wait_until};
 use serde_json::{Value, json};
 
+mod contracts;
+mod definitions;
 mod faults;
 mod front;
 mod kinds;
