@@ -189,16 +189,14 @@ pub const HANDOVER_READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Endpoints that one request tries: when connecting fails before any byte was written, and for
 /// safe methods also when a connection ends without a byte of an answer.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
-/// Connections of a worker to one cluster, tunnels included; what needs one more is refused. To one
+/// Connections of a worker to one cluster, tunnels and those being made included; what needs one more
+/// is refused. To one
 /// endpoint there are about 14,000 ports that the kernel finds at once, and with all of them in use
 /// each attempt takes it milliseconds. Envoy: `max_connections`, 1,024.
 pub const CLUSTER_CONNECTIONS_MAX: u64 = 10_000;
 /// Connections to upstreams that a worker begins in one turn of its event loop: others have their
 /// turn, and those that are over make room, before it begins more.
 pub const DIALS_PER_TURN: usize = 32;
-/// Connections to one cluster that a worker makes at a time; what needs one more is refused.
-/// Envoy: `max_pending_requests`.
-pub const CONNECTING_MAX: usize = 1024;
 /// Idle upstream connections kept per endpoint and process.
 pub const IDLE_UPSTREAMS_PER_ENDPOINT_MAX: usize = 1024;
 /// No bytes either way for this long end a TCP tunnel. Envoy: `idle_timeout` of its TCP proxy.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 use ringway_core::ir::{Transport, UpstreamProtocol};
-use ringway_core::limits::{CLUSTER_CONNECTIONS_MAX, CONNECT_ATTEMPTS_MAX, CONNECT_TIMEOUT};
+use ringway_core::limits::{CONNECT_ATTEMPTS_MAX, CONNECT_TIMEOUT};
 use ringway_core::observe::metric::ClusterCell;
 use ringway_core::table::Cluster;
 use ringway_core::tls;
@@ -206,8 +206,7 @@ async fn dial(
     deadline: Option<u64>,
 ) -> Result<Dialled, NoUpstream> {
     let open = worker.slab.cluster(cluster.slot, ClusterCell::ConnectionsActive);
-    let making = state.make().filter(|_| open < CLUSTER_CONNECTIONS_MAX);
-    let _making = making.ok_or(NoUpstream::Overflow)?;
+    let _making = state.make(open).ok_or(NoUpstream::Overflow)?;
     worker.turns.dial().await;
     let started = worker.timers.now();
     let patience = patience(cluster);

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use ringway_core::feed::Feed;
 use ringway_core::ir::Transport;
 use ringway_core::limits::{
-    CONNECT_ATTEMPTS_MAX, CONNECTING_MAX, IDLE_UPSTREAMS_PER_ENDPOINT_MAX, UPSTREAM_IDLE_TIMEOUT,
+    CLUSTER_CONNECTIONS_MAX, CONNECT_ATTEMPTS_MAX, IDLE_UPSTREAMS_PER_ENDPOINT_MAX,
+    UPSTREAM_IDLE_TIMEOUT,
 };
 use ringway_core::name::ClusterSlot;
 use ringway_core::observe::metric::{ClusterCell, Slab};
@@ -271,10 +272,10 @@ impl ClusterState {
         }
     }
 
-    /// One more connection is being made; `None`: enough are.
-    pub(crate) fn make(&self) -> Option<Making<'_>> {
+    /// One more connection is being made, beside those that are `open`; `None`: that are enough.
+    pub(crate) fn make(&self, open: u64) -> Option<Making<'_>> {
         let connecting = self.connecting.get();
-        (connecting < CONNECTING_MAX).then(|| {
+        (open + connecting as u64 <= CLUSTER_CONNECTIONS_MAX).then(|| {
             self.connecting.set(connecting + 1);
             Making(&self.connecting)
         })
