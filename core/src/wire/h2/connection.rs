@@ -140,6 +140,8 @@ pub struct Connection<T> {
     peer_leaves: bool,
     /// Whether the peer takes extended CONNECT, once it has said what it takes.
     takes_tunnels: Option<bool>,
+    /// The peer made the windows of all streams larger, and nobody has asked since.
+    windows_grew: bool,
     /// A PING asks whether the peer is there.
     asked: bool,
 }
@@ -282,6 +284,7 @@ impl<T> Connection<T> {
             leaving: Leaving::No,
             peer_leaves: false,
             takes_tunnels: None,
+            windows_grew: false,
             asked: false,
         }
     }

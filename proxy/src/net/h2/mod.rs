@@ -427,6 +427,7 @@ impl H2Connection {
         if codec.takes_tunnels().is_some() || codec.over().is_some() {
             self.curious.take().into_iter().for_each(Waker::wake);
         }
+        codec.take_grown().for_each(|stream| stream.wake());
         if !codec.out.is_empty() || codec.over().is_some() {
             self.moved.set(true);
         } else {

@@ -422,6 +422,7 @@ impl<T> Connection<T> {
                     }
                     let more = i64::from(value) - i64::from(self.peer_window);
                     self.peer_window = value;
+                    self.windows_grew |= more > 0;
                     for stream in self.streams.iter_mut().flatten() {
                         stream.send_window += more;
                         if stream.send_window > frame::WINDOW_MAX {

@@ -78,6 +78,13 @@ impl<T> Connection<T> {
         self.at(key).is_some_and(|stream| stream.send_window > 0)
     }
 
+    /// The users of all streams, where SETTINGS have given each of them room since the last call.
+    pub fn take_grown(&mut self) -> impl Iterator<Item = &T> {
+        let grew = std::mem::take(&mut self.windows_grew);
+        let streams = if grew { &self.streams[..] } else { &[] };
+        streams.iter().flatten().filter_map(|stream| stream.user.as_ref())
+    }
+
     /// Whether the connection has room for somebody's.
     pub fn has_room(&self) -> bool {
         self.send_window > 0
