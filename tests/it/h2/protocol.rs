@@ -4,6 +4,7 @@
 //! boundary.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use ringway_tests::h2::Outcome::{self, Answered, GoneAway, Reset};
@@ -631,6 +632,24 @@ fn a_stream_that_nobody_reads_holds_up_no_other() {
         let mut length = 0;
         peer.response_to(3, &mut |bytes| length += bytes.len()).unwrap();
         assert_eq!(length, 16 << 20);
+    }
+}
+
+/// RFC 9113 §6.9.2: SETTINGS change the windows of streams that are open.
+#[test]
+fn a_body_that_waits_goes_on_when_settings_open_its_window() {
+    let back_end = Upstream::echo("a").unwrap();
+    for driver in DRIVERS {
+        let gateway = start(&manifests(&back_end, ""), driver, &["--access-log=off"]);
+        let socket = TcpStream::connect(gateway.address(CLEARTEXT)).unwrap();
+        let mut peer = Peer::client(socket, &[(frame::INITIAL_WINDOW_SIZE, 0)]).unwrap();
+        peer.send([get().end_stream()]).unwrap();
+        let head = peer.event_of(1).unwrap();
+        assert!(matches!(head, Event::Headers { end: false, .. }), "{head:?} on {driver}");
+        peer.resize(1).unwrap();
+        let body = peer.event_of(1).unwrap();
+        let Event::Data { bytes, .. } = body else { panic!("{body:?} on {driver}") };
+        assert_eq!(bytes.len(), 1, "on {driver}");
     }
 }
 

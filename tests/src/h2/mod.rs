@@ -117,6 +117,13 @@ impl Windows {
         }
     }
 
+    /// SETTINGS say how large the window of a stream is from now on (RFC 9113 §6.9.2).
+    fn resize(&mut self, initial: u32) {
+        let change = i64::from(initial) - self.initial;
+        self.initial += change;
+        self.streams.values_mut().for_each(|window| *window += change);
+    }
+
     /// Takes bytes of a stream and of the connection; whether there was room.
     fn take(&mut self, stream: u32, bytes: usize) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -267,6 +274,12 @@ impl Peer {
             *self.may_come.of(*id) += i64::from(more);
         }
         self.send(ids.iter().map(|id| frame::window_update(*id, more)))
+    }
+
+    /// Lets the other side send so much on each stream, by SETTINGS.
+    pub fn resize(&mut self, initial: u32) -> io::Result<()> {
+        self.may_come.resize(initial);
+        self.send([frame::settings(&[(frame::INITIAL_WINDOW_SIZE, initial)])])
     }
 
     /// The next event.
@@ -588,9 +601,7 @@ impl Peer {
                     let value = u32::from_be_bytes([value[2], value[3], value[4], value[5]]);
                     self.settings.insert(id, value);
                     if id == frame::INITIAL_WINDOW_SIZE {
-                        let change = i64::from(value) - self.may_send.initial;
-                        self.may_send.initial += change;
-                        self.may_send.streams.values_mut().for_each(|window| *window += change);
+                        self.may_send.resize(value);
                     }
                 }
                 self.answer(vec![frame::settings_ack()]);
