@@ -275,7 +275,7 @@ impl ClusterState {
     /// One more connection is being made, beside those that are `open`; `None`: that are enough.
     pub(crate) fn make(&self, open: u64) -> Option<Making<'_>> {
         let connecting = self.connecting.get();
-        (open + connecting as u64 <= CLUSTER_CONNECTIONS_MAX).then(|| {
+        (open + (connecting as u64) < CLUSTER_CONNECTIONS_MAX).then(|| {
             self.connecting.set(connecting + 1);
             Making(&self.connecting)
         })
