@@ -158,10 +158,7 @@ impl Download<'_, '_> {
                 false => buffer.capacity(),
             };
             let received;
-            (received, buffer) = match silent {
-                true => shared.attended(upstream.recv_some(buffer, most)).await,
-                false => shared.attended(upstream.recv(buffer)).await,
-            };
+            (received, buffer) = shared.attended(upstream.recv_until(buffer, most)).await;
             self.filled = buffer.len() == most;
             match received {
                 Ok(n) if n > 0 => {}

@@ -287,8 +287,18 @@ impl Drop for Stream {
 
 impl Reader {
     /// Receives into the buffer's spare capacity, which must not be empty. 0 is the end.
-    pub(crate) async fn recv(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
-        debug_assert!(buffer.capacity() > buffer.len());
+    pub(crate) async fn recv(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let most = buffer.capacity();
+        self.recv_until(buffer, most).await
+    }
+
+    /// The same, and over plain TCP no more than until the buffer has `most` bytes.
+    pub(crate) async fn recv_until(
+        &mut self,
+        mut buffer: Vec<u8>,
+        most: usize,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        debug_assert!((buffer.len() + 1..=buffer.capacity()).contains(&most));
         if !self.unread.is_empty() {
             return (Ok(self.reread(&mut buffer)), buffer);
         }
@@ -297,27 +307,9 @@ impl Reader {
             Source::Tcp(tcp, Some(session)) => return session.recv(tcp, buffer).await,
             Source::H2(stream) => return stream.recv(buffer).await,
         };
-        if buffer.is_empty() {
-            return tcp.read(buffer).await;
-        }
-        let (at, end) = (buffer.len(), buffer.capacity());
-        let (result, slice) = tcp.read(SliceMut::new(buffer, at, end)).await;
+        let at = buffer.len();
+        let (result, slice) = tcp.read(SliceMut::new(buffer, at, most)).await;
         (result, slice.into_inner())
-    }
-
-    /// The same into an empty buffer, and no more than this, over plain TCP.
-    pub(crate) async fn recv_some(
-        &mut self,
-        buffer: Vec<u8>,
-        most: usize,
-    ) -> (io::Result<usize>, Vec<u8>) {
-        match &mut self.source {
-            Source::Tcp(tcp, None) if self.unread.is_empty() => {
-                let (result, slice) = tcp.read(SliceMut::new(buffer, 0, most)).await;
-                (result, slice.into_inner())
-            }
-            _ => self.recv(buffer).await,
-        }
     }
 
     /// Takes what was given back.

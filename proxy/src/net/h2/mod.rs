@@ -291,7 +291,7 @@ impl H2Connection {
             if turns % RECEIVES_PER_TURN == 0 {
                 worker.turns.next().await;
             }
-            // Nor are those heard further of whose requests many wait to begin.
+            // Of whom many requests wait to begin is not heard meanwhile.
             while self.requests.borrow().len() >= STREAMS_BEGUN_PER_TURN {
                 worker.turns.next().await;
             }
