@@ -12,6 +12,7 @@ use ringway_core::limits;
 use ringway_core::snapshot::{ServiceResolution, Settings};
 use ringway_sync::admin;
 use ringway_sync::log::{Level, Style};
+use ringway_sync::watch::kube;
 
 /// An API gateway that serves Emissary-ingress manifests with a data plane of its own.
 #[derive(Debug, Parser)]
@@ -92,17 +93,8 @@ pub(crate) struct Doctor {
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME", env = "RINGWAY_CONTEXT")]
     pub(crate) context: Option<String>,
-    /// Service whose addresses are published, as of `ringway run`
-    #[arg(long, value_name = "NAMESPACE/NAME", env = "RINGWAY_PUBLISH_SERVICE")]
-    pub(crate) publish_service: Option<String>,
-    /// The addresses themselves, as of `ringway run`
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        value_delimiter = ',',
-        env = "RINGWAY_PUBLISH_STATUS_ADDRESS"
-    )]
-    pub(crate) publish_status_address: Vec<String>,
+    #[command(flatten)]
+    pub(crate) published: Published,
 }
 
 #[derive(Debug, clap::Args)]
@@ -223,6 +215,13 @@ pub(crate) struct Cluster {
     /// server is away serves from it
     #[arg(long, value_name = "DIR", conflicts_with = "folder", env = "RINGWAY_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) published: Published,
+}
+
+/// Which addresses are published.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Published {
     /// Service whose addresses Ingresses' statuses name [default: the one in the gateway's
     /// namespace with the label app.kubernetes.io/component: ambassador-service]
     #[arg(long, value_name = "NAMESPACE/NAME", env = "RINGWAY_PUBLISH_SERVICE")]
@@ -236,6 +235,12 @@ pub(crate) struct Cluster {
         conflicts_with = "publish_service"
     )]
     pub(crate) publish_status_address: Vec<String>,
+}
+
+impl From<Published> for kube::Publish {
+    fn from(published: Published) -> Self {
+        Self { addresses: published.publish_status_address, service: published.publish_service }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -36,10 +36,7 @@ pub(crate) fn doctor(doctor: &Doctor) -> anyhow::Result<ExitCode> {
             ..kube::Scope::default()
         },
         writes: environment.update_status,
-        publish: kube::Publish {
-            addresses: doctor.publish_status_address.clone(),
-            service: doctor.publish_service.clone(),
-        },
+        publish: doctor.published.clone().into(),
         state_dir: None,
     };
     match cluster(&options, &settings.namespace) {

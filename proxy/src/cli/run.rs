@@ -80,10 +80,7 @@ fn cluster(cluster: Cluster, environment: &Environment, settings: &mut Settings)
         },
         writes: cluster.update_status.unwrap_or(environment.update_status),
         state_dir: cluster.state_dir,
-        publish: kube::Publish {
-            addresses: cluster.publish_status_address,
-            service: cluster.publish_service,
-        },
+        publish: cluster.published.into(),
     }
 }
 
