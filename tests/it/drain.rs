@@ -29,12 +29,7 @@ fn a_drain_under_load_fails_no_request() {
         let backend = Backend::start().unwrap();
         let mut gateway =
             start(backend.address(), driver, &["--access-log=off", "--drain-time=20s"]);
-        let plan = Plan {
-            to: gateway.address(8080),
-            connections: 64,
-            request: b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-            note: "x-none",
-        };
+        let plan = Plan::get(gateway.address(8080), 64, "/", "x-none");
         let stop = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
             let load = scope.spawn(|| load::run(&plan, &stop));
@@ -179,12 +174,7 @@ fn each_kind_of_pre_stop_hook_fails_no_request() {
         let backend = Backend::start().unwrap();
         let args = ["--access-log=off", "--drain-time=20s", "--shutdown-delay=1s"];
         let mut gateway = start(backend.address(), driver, &args);
-        let plan = Plan {
-            to: gateway.address(8080),
-            connections: 16,
-            request: b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-            note: "x-none",
-        };
+        let plan = Plan::get(gateway.address(8080), 16, "/", "x-none");
         let stop = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
             let load = scope.spawn(|| load::run(&plan, &stop));

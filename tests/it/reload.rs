@@ -35,12 +35,7 @@ fn edits_under_load_cost_no_request() {
     for driver in DRIVERS {
         let backend = Backend::start().unwrap();
         let gateway = start(&edition(&backend, 0), driver);
-        let plan = Plan {
-            to: gateway.address(8080),
-            connections: 64,
-            request: b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-            note: "x-edition",
-        };
+        let plan = Plan::get(gateway.address(8080), 64, "/", "x-edition");
         let stop = AtomicBool::new(false);
         let begin = Instant::now();
         let (outcome, mut times) = std::thread::scope(|scope| {

@@ -49,12 +49,7 @@ fn swaps(driver: &'static str) {
     let generation = gateway.generation().unwrap();
     gateway.write("changing.yaml", &edition(&backend, 0)).unwrap();
     wait_until("the first edition", PATIENCE, || gateway.generation().unwrap() > generation);
-    let plan = Plan {
-        to: gateway.address(8080),
-        connections: 64,
-        request: b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-        note: "x-edition",
-    };
+    let plan = Plan::get(gateway.address(8080), 64, "/", "x-edition");
     let stop = AtomicBool::new(false);
     let begin = Instant::now();
     let mut before = 0;

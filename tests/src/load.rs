@@ -219,6 +219,14 @@ pub struct Plan {
     pub note: &'static str,
 }
 
+impl Plan {
+    /// GETs of a path of the host `a`.
+    pub fn get(to: SocketAddr, connections: usize, path: &str, note: &'static str) -> Self {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
+        Self { to, connections, request, note }
+    }
+}
+
 /// Asks on all connections at once, each again as soon as it has its answer, until told to stop;
 /// then waits for the answers still out. A connection that says `close` is made anew, until
 /// connecting is refused.

@@ -11,7 +11,7 @@ use ringway_tests::{PATIENCE, wait_until};
 use serde_json::json;
 
 use super::front::{Fault, Front};
-use super::{base, under_load};
+use super::{base, load_to, under_load};
 
 #[test]
 fn no_failure_of_an_api_server_reaches_requests() {
@@ -20,8 +20,7 @@ fn no_failure_of_an_api_server_reaches_requests() {
     let echo = Upstream::echo("one").unwrap();
     let route =
         |name: &str| mapping(name, &format!("prefix: /{name}/, service: \"{}\"", echo.address()));
-    let load = mapping("load", &format!("prefix: /load/, service: \"{}\"", steady.address()));
-    cluster.apply(&(base(&echo.address()) + &load));
+    cluster.apply(&(base(&echo.address()) + &load_to(&steady)));
     let front = Front::start();
     let gateway = Gateway::start("", &cluster.options_at(front.address())).unwrap();
     await_status(&gateway, 8080, "/quote/", 200);

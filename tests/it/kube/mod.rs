@@ -53,14 +53,14 @@ fn backend(gateway: &Gateway, path: &str) -> Option<String> {
     Some(answer.seen()?["backend"].as_str()?.to_owned())
 }
 
+/// A Mapping of `/load/`, for [`under_load`].
+fn load_to(steady: &Backend) -> String {
+    mapping("load", &format!("prefix: /load/, service: \"{}\"", steady.address()))
+}
+
 /// Does something while requests for `/load/` come; none of them fails.
 fn under_load(gateway: &Gateway, doing: impl FnOnce()) {
-    let plan = Plan {
-        to: gateway.address(8080),
-        connections: 8,
-        request: b"GET /load/ HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-        note: "content-type",
-    };
+    let plan = Plan::get(gateway.address(8080), 8, "/load/", "content-type");
     let stop = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run(&plan, &stop));
@@ -76,8 +76,7 @@ fn what_is_applied_changed_and_deleted_is_served_while_requests_come() {
     let Some(cluster) = Cluster::begin("apply") else { return };
     let steady = Backend::start().unwrap();
     let echo = Upstream::echo("one").unwrap();
-    let spec = format!("prefix: /load/, service: \"{}\"", steady.address());
-    cluster.apply(&(base(&echo.address()) + &mapping("load", &spec)));
+    cluster.apply(&(base(&echo.address()) + &load_to(&steady)));
     let gateway = cluster.gateway();
     await_status(&gateway, 8080, "/quote/", 200);
     under_load(&gateway, || {
@@ -222,9 +221,8 @@ fn traffic_does_not_notice_an_api_server_that_is_gone() {
     let Some(cluster) = Cluster::alone("outage") else { return };
     let steady = Backend::start().unwrap();
     let echo = Upstream::echo("one").unwrap();
-    let spec = format!("prefix: /load/, service: \"{}\"", steady.address());
     let doomed = mapping("doomed", &format!("prefix: /doomed/, service: \"{}\"", echo.address()));
-    cluster.apply(&(base(&echo.address()) + &mapping("load", &spec) + &doomed));
+    cluster.apply(&(base(&echo.address()) + &load_to(&steady) + &doomed));
     let gateway = cluster.gateway();
     await_status(&gateway, 8080, "/doomed/", 200);
     let rig = cluster.rig();

@@ -25,13 +25,16 @@ fn targets(object: &Value) -> Vec<String> {
 /// Names and addresses.
 type Records = Vec<(String, Vec<String>)>;
 
+/// The objects of a kind, by its API group and plural.
+fn items(cluster: &Cluster, group: &str, plural: &str) -> Vec<Value> {
+    let path = format!("/apis/{group}/namespaces/{}/{plural}", cluster.namespace);
+    cluster.get(&path).unwrap()["items"].as_array().unwrap().clone()
+}
+
 /// What `--source=ambassador-host` finds: Hosts, as v2, with the annotation that names a Service.
 fn of_hosts(cluster: &Cluster) -> Records {
-    let namespace = &cluster.namespace;
-    let list = cluster.get(&format!("/apis/getambassador.io/v2/namespaces/{namespace}/hosts"));
-    let list = list.unwrap();
     let mut records = Records::new();
-    for host in list["items"].as_array().unwrap() {
+    for host in items(cluster, "getambassador.io/v2", "hosts") {
         let annotations = &host["metadata"]["annotations"];
         let Some(service) = annotations["external-dns.ambassador-service"].as_str() else {
             continue;
@@ -50,13 +53,10 @@ fn of_hosts(cluster: &Cluster) -> Records {
 
 /// What `--source=ingress` finds.
 fn of_ingresses(cluster: &Cluster) -> Records {
-    let namespace = &cluster.namespace;
-    let list = cluster.get(&format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses"));
-    let list = list.unwrap();
     let mut records = Records::new();
-    for ingress in list["items"].as_array().unwrap() {
+    for ingress in items(cluster, "networking.k8s.io/v1", "ingresses") {
         for rule in ingress["spec"]["rules"].as_array().unwrap() {
-            records.push((rule["host"].as_str().unwrap().to_owned(), targets(ingress)));
+            records.push((rule["host"].as_str().unwrap().to_owned(), targets(&ingress)));
         }
     }
     records
