@@ -7,7 +7,6 @@ demo:
 
 # Unit, golden, oracle, fuzz-replay and end-to-end tests.
 test:
-	cargo build -p ringway-proxy
 	cargo test --workspace
 
 # etcd, kube-apiserver, kube-controller-manager and kubectl for the tests, into target/kube-rig; needs
@@ -19,7 +18,7 @@ kube-rig:
 # minutes with ARGS=--quick.
 bench:
 	cargo build --release -p ringway-proxy -p ringway-bench
-	cargo run --release -p ringway-bench -- compare $(ARGS)
+	$${CARGO_TARGET_DIR:-target}/release/ringway-bench compare $(ARGS)
 
 # Instructions per request, the working tree beside a commit: make bench-diff REV=HEAD~1
 bench-diff:

@@ -354,7 +354,9 @@ fn build() -> Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "-p", "ringway-proxy", "--bin", "ringway", "--profile", profile])
+        // All packages with their tests: of the same parts as `cargo test --workspace` has just built.
+        .args(["build", "--quiet", "--workspace", "--tests", "--bin", "ringway"])
+        .args(["--profile", profile])
         .current_dir(repository())
         .status()
         .context("running cargo build")?;

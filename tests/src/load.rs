@@ -208,6 +208,14 @@ pub struct Outcome {
     pub refused: u64,
 }
 
+impl Outcome {
+    /// Whether many requests met each of so many events: a measure that does not know how fast the
+    /// machine is.
+    pub fn is_a_load_for(&self, events: u64) -> bool {
+        self.answers >= 20 * events
+    }
+}
+
 /// What to ask for.
 #[derive(Clone, Debug)]
 pub struct Plan {
