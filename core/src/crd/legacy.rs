@@ -9,24 +9,36 @@ use super::meta::Dialect;
 use super::node::{Key, Node, Span, Value};
 use crate::name::Kind;
 
+/// What stands before each id where Emissary's webhook stored a v3alpha1 object as v2.
+pub(crate) const STORED_AS_V2: &str = "--apiVersion-v3alpha1-only--";
+
 /// The dialect that an object was written in, from an API server that was asked for this one. Where
 /// nothing converts, what was written in any version is given in all of them; for what a field
-/// means that only matters to Mappings: see [`mapping`]. The field managers of `prefix` tell.
+/// means that only matters to Mappings: see [`mapping`]. The ids that Emissary's webhook stores tell,
+/// and the field managers of what every Mapping has to say: one that nobody has said since v2.
 pub(crate) fn written_in(kind: Kind, asked: Dialect, object: &Node<'_>) -> Dialect {
     if kind != Kind::Mapping || asked != Dialect::V3alpha1 {
         return asked;
     }
+    let ids = object.get("spec").and_then(|spec| spec.get("ambassador_id"));
+    let mut ids = ids.into_iter().flat_map(Node::items).filter_map(Node::as_str);
+    let old = ids.any(|id| id.starts_with(STORED_AS_V2))
+        || ["f:prefix", "f:service"].iter().any(|field| is_of_v2(object, field));
+    if old { Dialect::V2 } else { asked }
+}
+
+/// Whether whoever wrote a field of the spec wrote v2, or v1.
+fn is_of_v2(object: &Node<'_>, field: &str) -> bool {
     let managers = object.get("metadata").and_then(|metadata| metadata.get("managedFields"));
-    let mut wrote_prefix = managers.into_iter().flat_map(Node::items).filter(|manager| {
+    let mut wrote = managers.into_iter().flat_map(Node::items).filter(|manager| {
         let fields = manager.get("fieldsV1").and_then(|fields| fields.get("f:spec"));
-        fields.is_some_and(|fields| fields.get("f:prefix").is_some())
+        fields.is_some_and(|fields| fields.get(field).is_some())
     });
     let is_old = |manager: &Node<'_>| {
         let version = manager.get("apiVersion").and_then(Node::as_str);
         matches!(version, Some("getambassador.io/v1" | "getambassador.io/v2"))
     };
-    let old = wrote_prefix.next().is_some_and(is_old) && wrote_prefix.all(is_old);
-    if old { Dialect::V2 } else { asked }
+    wrote.next().is_some_and(is_old) && wrote.all(is_old)
 }
 
 /// Normalises an object's spec. One of an API server may have the shapes of any version.

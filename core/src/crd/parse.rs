@@ -454,9 +454,7 @@ fn meta(node: &mut Node<'_>, dialect: Dialect, parent: Option<&Meta>, cx: &mut C
             Some(id) => Some(vec![id.to_owned()]),
             None => Vec::<String>::decode(&id, &at, cx),
         };
-        // What an API server writes when it stores a v3alpha1 object as v2.
-        let clean =
-            |id: &String| id.strip_prefix("--apiVersion-v3alpha1-only--").unwrap_or(id).to_owned();
+        let clean = |id: &String| id.strip_prefix(legacy::STORED_AS_V2).unwrap_or(id).to_owned();
         if let Some(ids) = ids.filter(|ids| !ids.is_empty()) {
             meta.ambassador_id = ids.iter().map(clean).collect();
         }

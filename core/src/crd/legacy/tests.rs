@@ -189,7 +189,11 @@ fn from_an_api_server(versions: &[&str], spec: &str) -> String {
              {{\"apiVersion\": \"getambassador.io/v2\", \"fieldsV1\": {{\"f:spec\": {{}}}}}}"
         )
     });
-    let managers = managers.collect::<Vec<_>>().join(", ");
+    managed(&managers.collect::<Vec<_>>().join(", "), spec)
+}
+
+/// The same with these field managers.
+fn managed(managers: &str, spec: &str) -> String {
     let text = format!("{{\"metadata\": {{\"managedFields\": [{managers}]}}, \"spec\": {spec}}}");
     let mut object = crate::crd::node::parse(&text).unwrap().unwrap();
     let asked = Dialect::V3alpha1;
@@ -212,6 +216,18 @@ fn an_api_servers_object_is_read_as_it_was_written() {
     // Whoever wrote it anew did so in v3alpha1.
     assert_eq!(from_an_api_server(&["v2", "v3alpha1"], hostless), for_none);
     assert_eq!(from_an_api_server(&[], hostless), for_none);
+    // Written in v2, of which only one field was changed as v3alpha1 since.
+    let changed =
+        r#""apiVersion": "getambassador.io/v3alpha1", "fieldsV1": {"f:spec": {"f:prefix": {}}}"#;
+    let rest = r#""apiVersion": "getambassador.io/v2", "fieldsV1": {"f:spec": {"f:service": {}}}"#;
+    assert_eq!(managed(&format!("{{{changed}}}, {{{rest}}}"), hostless), for_all);
+    let anew =
+        r#""apiVersion": "getambassador.io/v3alpha1", "fieldsV1": {"f:spec": {"f:service": {}}}"#;
+    assert_eq!(managed(&format!("{{{changed}}}, {{{rest}}}, {{{anew}}}"), hostless), for_none);
+    // Written in v3alpha1, and stored as v2 by Emissary's webhook, which leaves `hostname: '*'` out.
+    let stored = r#"{"prefix": "/", "ambassador_id": ["--apiVersion-v3alpha1-only--default"]}"#;
+    let read = format!("{}, ambassador_id: a list, hostname: the string \"*\"", for_none);
+    assert_eq!(from_an_api_server(&["v3alpha1"], stored), read);
     // As Emissary stores a v3alpha1 Mapping without a host in v2.
     let stored = r#"{"prefix": "/", "host": "_skip_mapping_with_empty_host_"}"#;
     assert_eq!(from_an_api_server(&["v3alpha1"], stored), for_none);
