@@ -258,6 +258,8 @@ pub const KUBE_LINE_BYTES_KEPT: usize = 64 * 1024;
 pub const KUBE_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// A watch is asked for again after this time at most, and half of it at least.
 pub const KUBE_WATCH_TIME: Duration = Duration::from_secs(580);
+/// How often it is looked whether a webhook still converts objects, where one has to.
+pub const KUBE_CONVERSION_CHECK: Duration = Duration::from_secs(10);
 /// A watch that is silent for this long is asked for again: API servers send a bookmark a minute.
 pub const KUBE_SILENCE_MAX: Duration = Duration::from_secs(90);
 /// After a failure an API server is asked again within this time, which doubles.

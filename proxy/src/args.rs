@@ -235,11 +235,23 @@ pub(crate) struct Published {
         conflicts_with = "publish_service"
     )]
     pub(crate) publish_status_address: Vec<String>,
+    /// Those of the nodes that the ready Pods with these labels run on, in the gateway's namespace
+    #[arg(
+        long,
+        value_name = "LABELS",
+        env = "RINGWAY_PUBLISH_NODES_OF",
+        conflicts_with_all = ["publish_service", "publish_status_address"]
+    )]
+    pub(crate) publish_nodes_of: Option<String>,
 }
 
 impl From<Published> for kube::Publish {
     fn from(published: Published) -> Self {
-        Self { addresses: published.publish_status_address, service: published.publish_service }
+        Self {
+            addresses: published.publish_status_address,
+            service: published.publish_service,
+            nodes_of: published.publish_nodes_of,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! Whether a cluster gives a gateway what it needs, asked with the gateway's own rights. Nothing is
 //! changed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use ringway_core::crd::schema::DEFINITIONS;
 use ringway_core::limits;
 use serde_json::{Value, json};
 
-use crate::watch::kube::{Options, client};
+use crate::watch::kube::{Options, addresses_of, client, escape, node_of};
 
 /// How good it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +148,10 @@ fn wanted(options: &Options) -> Vec<Right> {
         want(&["patch"], "networking.k8s.io", "ingresses/status", Of::Watched, false);
         want(&["create"], "events.k8s.io", "events", Of::Watched, false);
         want(&["get", "create", "update"], "coordination.k8s.io", "leases", Of::Own, false);
+        if options.publish.nodes_of.is_some() {
+            want(read, "", "pods", Of::Own, false);
+            want(read, "", "nodes", Of::None, false);
+        }
     }
     out
 }
@@ -270,13 +275,15 @@ fn conversion(options: &Options, there: &[&Value], ask: Ask<'_>) -> Option<Findi
             if version["served"] != true || version["storage"] == true {
                 continue;
             }
-            // An object of the stored version, read in this one, has to be converted.
+            // An object of the stored version, read in this one, has to be converted; not all of
+            // them need be of that version.
             let place = match &options.scope.namespace {
                 Some(namespace) => format!("namespaces/{namespace}/"),
                 None => String::new(),
             };
+            let page = limits::KUBE_PAGE_OBJECTS;
             let target =
-                format!("/apis/getambassador.io/{}/{place}{plural}?limit=1", name_of(version));
+                format!("/apis/getambassador.io/{}/{place}{plural}?limit={page}", name_of(version));
             match ask("GET", &target, None) {
                 Err(error) if error.to_string().contains("conversion webhook") => {
                     dead.push(format!("{plural} {}", name_of(version)));
@@ -322,6 +329,15 @@ fn addresses(options: &Options, own: &str, ask: Ask<'_>) -> Finding {
     }
     const OTHERWISE: &str = "statuses of Ingresses name no address: wait for the load balancer, or \
                              say it with --publish-service or --publish-status-address";
+    if let Some(labels) = &options.publish.nodes_of {
+        return match node_addresses(own, labels, ask) {
+            Ok(found) if found.is_empty() => {
+                say(Verdict::Poor, format!("no ready Pod has the labels {labels}"), OTHERWISE)
+            }
+            Ok(found) => say(Verdict::Good, format!("{}, of nodes", found.join(", ")), ""),
+            Err(error) => say(Verdict::Poor, format!("cannot be asked for: {error}"), OTHERWISE),
+        };
+    }
     let services = match &options.publish.service {
         Some(name) => {
             let (namespace, name) = name.split_once('/').unwrap_or((own, name));
@@ -361,6 +377,24 @@ fn addresses(options: &Options, own: &str, ask: Ask<'_>) -> Finding {
         true => say(Verdict::Poor, format!("the Service {name} has none"), OTHERWISE),
         false => say(Verdict::Good, format!("{}, of the Service {name}", found.join(", ")), ""),
     }
+}
+
+/// Of the nodes that ready Pods with these labels run on.
+fn node_addresses(own: &str, labels: &str, ask: Ask<'_>) -> anyhow::Result<Vec<String>> {
+    let labels = escape(labels);
+    let target = format!("/api/v1/namespaces/{own}/pods?labelSelector={labels}");
+    let pods = ask("GET", &target, None)?;
+    let nodes = ask("GET", "/api/v1/nodes", None)?;
+    let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
+    let of: BTreeSet<String> =
+        items(&pods).iter().filter_map(|pod| node_of(&pod.to_string())).collect();
+    let is_one = |node: &&Value| of.contains(node["metadata"]["name"].as_str().unwrap_or_default());
+    let found: BTreeSet<String> = items(&nodes)
+        .iter()
+        .filter(is_one)
+        .flat_map(|node| addresses_of(&node.to_string()))
+        .collect();
+    Ok(found.into_iter().collect())
 }
 
 #[cfg(test)]

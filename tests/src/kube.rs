@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -19,9 +19,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
-use crate::gateway::{Gateway, Options, repository};
+use crate::gateway::{self, Gateway, Options, repository};
 use crate::outside::{on_path, run_within};
-use crate::{PATIENCE, helm, wait_until};
+use crate::{PATIENCE, helm, python, wait_until};
 
 /// The control plane. Ends with the process: its standard input is what keeps it up.
 #[derive(Debug)]
@@ -130,14 +130,31 @@ impl Rig {
 
     /// Runs `kubectl` as an administrator.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
+        self.exec(&[&["kubectl"], arguments].concat(), input)
+    }
+
+    /// Runs a line of a shell as an administrator, in the repository's root, with what users have:
+    /// `kubectl`, `helm` and `ringway`.
+    pub fn shell(&self, line: &str) -> Result<String> {
+        let helm = python::program("helm")?;
+        let programs = [&*helm, gateway::binary()?].map(|program| {
+            let folder = program.parent().unwrap_or(program);
+            folder.to_string_lossy().into_owned()
+        });
+        let root = repository().to_string_lossy();
+        let script = format!("cd '{root}'; PATH=\"$PATH:{}\"; {line}", programs.join(":"));
+        self.exec(&["bash", "-euo", "pipefail", "-c", &script], "")
+    }
+
+    fn exec(&self, command: &[&str], input: &str) -> Result<String> {
         let variable = |(name, value): &(&str, String)| format!("{name}={value}");
         let mut all: Vec<String> = self.script.variables.iter().map(variable).collect();
         let script = rig_folder().join("rig.sh").to_string_lossy().into_owned();
-        all.extend([script, "exec".into(), "kubectl".into()]);
-        all.extend(arguments.iter().map(ToString::to_string));
+        all.extend([script, "exec".into()]);
+        all.extend(command.iter().map(ToString::to_string));
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         let output = run_within(PATIENCE, "env", &all, input)?;
-        ensure!(output.status.success(), "kubectl {arguments:?}: {}", output.stderr);
+        ensure!(output.status.success(), "{command:?}: {}", output.stderr);
         Ok(output.stdout)
     }
 
@@ -197,32 +214,34 @@ impl Cluster {
         let namespace = json!({"metadata": {"name": cluster.namespace}});
         cluster.create("/api/v1/namespaces", &namespace);
         cluster.grant("scope: {singleNamespace: true}");
-        cluster.write_kubeconfig().expect("the rig has one");
+        cluster.write_kubeconfig(&cluster.kubeconfig, &cluster.token()).expect("the rig has one");
         cluster
     }
 
     /// Gives gateways the rights that the chart gives them with these values.
-    fn grant(&self, values: &str) {
+    pub fn grant(&self, values: &str) {
         let files = ["templates/serviceaccount.yaml", "templates/rbac.yaml"];
         let only = files.map(|file| ["--show-only", file]).concat();
         let rights = helm::render(&self.namespace, values, &only);
         self.apply(&rights.unwrap_or_else(|error| panic!("{error}")));
     }
 
-    /// With a token of the ServiceAccount, in a file as Pods have it.
-    fn write_kubeconfig(&self) -> Result<()> {
-        let token = self.rig.state.join(format!("{}.token", self.namespace));
-        fs::write(&token, self.token())?;
+    /// With a token of a ServiceAccount, in a file beside it as Pods have it.
+    fn write_kubeconfig(&self, path: &Path, token: &str) -> Result<()> {
+        let file = PathBuf::from(format!("{}.token", path.display()));
+        fs::write(&file, token)?;
         let admin = fs::read_to_string(self.rig.state.join("kubeconfig"))?;
-        let user = admin.replace("token: admintoken", &format!("tokenFile: {token:?}"));
-        Ok(fs::write(&self.kubeconfig, user)?)
+        let user = admin.replace("token: admintoken", &format!("tokenFile: {file:?}"));
+        Ok(fs::write(path, user)?)
     }
 
     /// A new token of the ServiceAccount that gateways are.
     pub fn token(&self) -> String {
-        let namespace = &self.namespace;
-        let account = format!("serviceaccounts/{namespace}-ringway");
-        let path = format!("/api/v1/namespaces/{namespace}/{account}/token");
+        self.token_of(&self.namespace, &format!("{}-ringway", self.namespace))
+    }
+
+    fn token_of(&self, namespace: &str, account: &str) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let token = self.create(&path, &json!({"spec": {"expirationSeconds": 3600}}));
         token["status"]["token"].as_str().expect("a token").to_owned()
     }
@@ -262,6 +281,15 @@ impl Cluster {
         options.env.retain(|(name, _)| name != "AMBASSADOR_SINGLE_NAMESPACE");
         options.env.push(("AMBASSADOR_ID".into(), self.namespace.clone()));
         options
+    }
+
+    /// How one is started that an installed release has made the ServiceAccount for: it sees all
+    /// namespaces, and what every one of them has for the default `ambassador_id`.
+    pub fn options_of_release(&self, namespace: &str, account: &str) -> Options {
+        let kubeconfig = self.kubeconfig.with_extension(account);
+        self.write_kubeconfig(&kubeconfig, &self.token_of(namespace, account)).expect("a folder");
+        let env = vec![("AMBASSADOR_NAMESPACE".to_owned(), namespace.to_owned())];
+        Options { kubeconfig: Some(kubeconfig), env, ..self.options() }
     }
 
     /// Starts such a gateway and waits until it is ready.

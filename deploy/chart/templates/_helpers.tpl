@@ -54,6 +54,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{/* Clients come to the nodes: there is no Service for them. */}}
+{{- define "ringway.publishesNodes" -}}
+{{- if not (or .Values.service.create .Values.ringway.statusAddresses) }}true{{ end -}}
+{{- end -}}
+
 {{/* Objects of ours are for this gateway alone. */}}
 {{- define "ringway.ambassadorId" -}}
 {{- with .Values.env.AMBASSADOR_ID -}}

@@ -203,6 +203,13 @@ spec:
         {{- with $r.statusAddresses }}
         {{- $_ := set $env "RINGWAY_PUBLISH_STATUS_ADDRESS" (join "," .) }}
         {{- end }}
+        {{- if include "ringway.publishesNodes" $ }}
+        {{- $labels := list }}
+        {{- range $name, $value := include "ringway.selector" $ | fromYaml }}
+        {{- $labels = append $labels (printf "%s=%s" $name $value) }}
+        {{- end }}
+        {{- $_ := set $env "RINGWAY_PUBLISH_NODES_OF" (join "," $labels) }}
+        {{- end }}
         {{- range $name, $value := $v.env }}
         {{- $_ := set $env (upper $name) $value }}
         {{- end }}

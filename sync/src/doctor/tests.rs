@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::watch::kube::Publish;
 
 /// A cluster that is as it should be, but for what `other` says.
 fn look(other: impl Fn(&str, &str, &Value) -> Option<anyhow::Result<Value>>) -> Vec<Finding> {
+    look_with(Publish::default(), other)
+}
+
+fn look_with(
+    publish: Publish,
+    other: impl Fn(&str, &str, &Value) -> Option<anyhow::Result<Value>>,
+) -> Vec<Finding> {
     let version = json!({"name": "v3alpha1", "served": true, "storage": true});
     let crd = |definition: &ringway_core::crd::schema::Definition| {
         json!({
@@ -36,7 +44,7 @@ fn look(other: impl Fn(&str, &str, &Value) -> Option<anyhow::Result<Value>>) -> 
             _ => json!({"items": []}),
         })
     };
-    let options = Options { writes: true, ..Options::default() };
+    let options = Options { writes: true, publish, ..Options::default() };
     findings(&options, "ringway", &ask)
 }
 
@@ -108,7 +116,7 @@ fn a_dead_conversion_webhook_is_found_and_what_to_do() {
                 let endpoint = json!({"conditions": {"ready": true}});
                 return Some(Ok(json!({"items": [{"endpoints": [endpoint]}]})));
             }
-            let converts = target == "/apis/getambassador.io/v3alpha1/mappings?limit=1";
+            let converts = target.starts_with("/apis/getambassador.io/v3alpha1/mappings?");
             (converts && !alive).then(|| {
                 Err(anyhow::anyhow!("conversion webhook for getambassador.io/v2 failed: refused"))
             })
@@ -134,4 +142,31 @@ fn what_is_not_there_is_said() {
     let found =
         look(|_, target, _| (target == "/version").then(|| Err(anyhow::anyhow!("refused"))));
     assert_eq!(wrong(&found), [("API server", Verdict::Bad, "cannot be asked: refused")]);
+}
+
+#[test]
+fn the_addresses_of_nodes_are_those_of_ready_pods() {
+    let pod = |node: &str, ready: &str| {
+        json!({
+            "spec": {"nodeName": node},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        })
+    };
+    let node = |name: &str, address: &str| {
+        let address = json!({"type": "InternalIP", "address": address});
+        json!({"metadata": {"name": name}, "status": {"addresses": [address]}})
+    };
+    let publish = || Publish { nodes_of: Some("app=edge".into()), ..Publish::default() };
+    let pods = json!({"items": [pod("a", "True"), pod("b", "False")]});
+    let nodes = json!({"items": [node("a", "10.0.0.1"), node("b", "10.0.0.2")]});
+    let found = look_with(publish(), |_, target, _| match target {
+        "/api/v1/namespaces/ringway/pods?labelSelector=app%3Dedge" => Some(Ok(pods.clone())),
+        "/api/v1/nodes" => Some(Ok(nodes.clone())),
+        _ => None,
+    });
+    assert_eq!(wrong(&found), []);
+    assert!(found.last().unwrap().said.ends_with("10.0.0.1, of nodes"));
+    let found = look_with(publish(), |_, _, _| None);
+    let said = "no ready Pod has the labels app=edge";
+    assert_eq!(wrong(&found), [("addresses", Verdict::Poor, said)]);
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::expect_folder;
 
 /// What users give: the first are values of Emissary's own tests and of its documentation.
-const VALUES: [(&str, &str); 24] = [
+pub(crate) const VALUES: [(&str, &str); 24] = [
     ("default", "{}"),
     ("emissary-single-namespace", "{scope: {singleNamespace: true}, daemonSet: false}"),
     (
@@ -248,6 +248,27 @@ fn on_the_nodes_network_no_port_is_claimed_and_the_admin_port_is_local() {
     let ports = super::chart::container(&render("host-ports"), "DaemonSet")["ports"].clone();
     assert_eq!(ports[0], json!({"name": "http", "containerPort": 8080, "hostPort": 80}));
     assert_eq!(ports[2], json!({"name": "admin", "containerPort": 8877}));
+}
+
+/// Without a Service and told addresses; whoever has one of them does not see nodes.
+#[test]
+fn without_a_service_clients_come_to_the_nodes() {
+    let may_see = |objects: &[Value], resource: &str| {
+        objects
+            .iter()
+            .any(|object| object["rules"].to_string().contains(&json!(resource).to_string()))
+    };
+    let objects = render("host-ports");
+    let labels = "app.kubernetes.io/instance=ringway,app.kubernetes.io/name=ringway";
+    let container = container(&objects, "DaemonSet");
+    assert_eq!(variable(&container, "RINGWAY_PUBLISH_NODES_OF"), labels);
+    assert!(may_see(&objects, "nodes") && may_see(&objects, "pods"));
+    for name in ["default", "host-network"] {
+        let objects = render(name);
+        let container = super::chart::container(&objects, "DaemonSet");
+        assert_eq!(variable(&container, "RINGWAY_PUBLISH_NODES_OF"), &Value::Null);
+        assert!(!may_see(&objects, "nodes") && !may_see(&objects, "pods"));
+    }
 }
 
 #[test]

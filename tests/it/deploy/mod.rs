@@ -2,7 +2,7 @@
 //! What is installed: definitions, chart, image. Files that are made from something else are
 //! rewritten with `UPDATE_DEPLOY=1`.
 
-mod chart;
+pub(crate) mod chart;
 pub(crate) mod crds;
 mod doctor;
 mod image;

@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 
 mod contracts;
 mod definitions;
+mod emissary;
 mod faults;
 mod front;
+mod install;
 mod kinds;
 mod propagation;
 mod state;

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use ringway_core::limits;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 
 use super::api::{Api, Event, Failure, Head, Page, failure};
 use super::definitions::Installed;
@@ -37,19 +38,21 @@ pub(super) trait Sink {
 }
 
 /// Follows a resource for ever. `before` are objects (`namespace/name`) that the sink has from
-/// elsewhere and is to be told of if they are not there.
+/// elsewhere and is to be told of if they are not there. `is_dead`: whoever converts objects to the
+/// first of several versions.
 pub(super) async fn follow(
     api: Api,
     target: Target,
     sink: impl Sink,
     installed: Installed,
     before: Vec<Box<str>>,
+    is_dead: watch::Receiver<bool>,
 ) {
     let hasher = RandomState::new();
     // In no version that there is.
     let known = before.into_iter().map(|name| (name, 0)).collect();
     let follower = Follower { api, target, sink, at: 0, known, hasher, version: None };
-    follower.run(installed).await;
+    follower.run(installed, is_dead).await;
 }
 
 struct Follower<S> {
@@ -66,7 +69,7 @@ struct Follower<S> {
 }
 
 impl<S: Sink> Follower<S> {
-    async fn run(mut self, mut installed: Installed) {
+    async fn run(mut self, mut installed: Installed, mut is_dead: watch::Receiver<bool>) {
         let mut backoff = Backoff::new(limits::KUBE_BACKOFF_MIN, limits::KUBE_BACKOFF_MAX);
         let mut unconverted = None;
         loop {
@@ -78,6 +81,10 @@ impl<S: Sink> Follower<S> {
                     outcome = self.watch(&place, &version) => outcome,
                     // A better version may be served now.
                     () = installed.changed(), if has_better => Err(Failure::Gone),
+                    // It may be converted again, or not be any more.
+                    Ok(()) = is_dead.changed(), if self.target.places.len() > 1 => {
+                        Err(Failure::Gone)
+                    }
                 },
             };
             match outcome {

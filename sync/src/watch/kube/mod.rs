@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 
 mod addresses;
 mod api;
+mod conversion;
 mod definitions;
 mod follow;
 mod inbox;
@@ -43,6 +44,7 @@ mod verdict;
 
 use addresses::Addresses;
 pub use addresses::Publish;
+pub(crate) use addresses::{addresses_of, node_of};
 use api::{Api, Failure, Head};
 use definitions::Installed;
 use follow::Sink;
@@ -50,6 +52,7 @@ use inbox::{Change, Inbox};
 use last_good::{LastGood, Restored};
 use lease::Lease;
 pub use resource::Scope;
+pub(crate) use resource::escape;
 use status::{Observed, Told, Writer};
 
 use super::Read;
@@ -133,8 +136,14 @@ impl Cluster {
         let thread = std::thread::Builder::new().name("kube".into()).spawn(move || {
             runtime.block_on(async {
                 let (installed, definitions) = Installed::new();
+                let (conversion, is_dead) = watch::channel(false);
                 let mut tasks = JoinSet::new();
                 for (kind, target) in targets {
+                    if kind == Kind::Mapping {
+                        let (api, target) = (api.clone(), target.clone());
+                        let conversion = conversion.clone();
+                        tasks.spawn(conversion::follow(api, target, installed.clone(), conversion));
+                    }
                     let sink = Objects {
                         kind,
                         inbox: Arc::clone(&told),
@@ -147,14 +156,20 @@ impl Cluster {
                     };
                     let before = before.get(kind.as_str()).cloned().unwrap_or_default();
                     let installed = installed.clone();
-                    tasks.spawn(follow::follow(api.clone(), target, sink, installed, before));
+                    let is_dead = is_dead.clone();
+                    let task =
+                        follow::follow(api.clone(), target, sink, installed, before, is_dead);
+                    tasks.spawn(task);
                 }
                 tasks.spawn(secrets::follow(api.clone(), told, secrets_wanted));
                 if writes {
-                    tasks.spawn(write(api.clone(), arrives, observed, addresses, counted));
+                    let installed = installed.clone();
+                    let api = api.clone();
+                    tasks.spawn(write(api, installed, arrives, observed, addresses, counted));
                 }
                 let target = resource::definitions();
-                tasks.spawn(follow::follow(api, target, definitions, installed, Vec::new()));
+                let before = Vec::new();
+                tasks.spawn(follow::follow(api, target, definitions, installed, before, is_dead));
                 // None of them ends by itself.
                 tasks.join_next().await;
             });
@@ -305,6 +320,7 @@ impl Kept {
 /// Writes statuses and events while it holds the Lease.
 async fn write(
     api: Api,
+    installed: Installed,
     state: oneshot::Receiver<Arc<State>>,
     observed: Arc<Observed>,
     addresses: Addresses,
@@ -323,6 +339,7 @@ async fn write(
     let (hold, held) = watch::channel(false);
     let progress = Arc::clone(&state.progress);
     tokio::spawn(async move { lease.keep(hold, &progress).await });
+    tokio::spawn(addresses.clone().follow_nodes(api.clone(), installed, held.clone()));
     let told = Told::default();
     Writer { api, state, observed, addresses, identity, told }.run(held).await;
 }

@@ -90,6 +90,22 @@ pub(super) fn definitions() -> Target {
     }
 }
 
+/// Pods with these labels.
+pub(super) fn pods(namespace: &str, labels: &str) -> Target {
+    Target {
+        kind: "Pod",
+        places: vec![place("v1", "pods", Some(namespace))],
+        query: format!("&labelSelector={}", escape(labels)),
+        metadata_only: false,
+    }
+}
+
+/// All nodes.
+pub(super) fn nodes() -> Target {
+    let places = vec![place("v1", "nodes", None)];
+    Target { kind: "Node", places, query: String::new(), metadata_only: false }
+}
+
 /// One Secret.
 pub(super) fn secret(namespace: &str, name: &str) -> (String, String) {
     let collection = format!("/api/v1/namespaces/{namespace}/secrets");
@@ -117,7 +133,7 @@ fn selectors(scope: &Scope) -> String {
 }
 
 /// Percent-encodes what is not unreserved (RFC 3986 §2.3).
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
     for byte in text.bytes() {

@@ -142,7 +142,8 @@ fn follow_until(
         let api = Api::new(Client::try_from(config).unwrap());
         let targets = resource::targets(&Scope::default());
         let (_, target) = targets.into_iter().find(|(kind, _)| *kind == Kind::Mapping).unwrap();
-        tokio::spawn(follow::follow(api, target, heard, installed, Vec::new()));
+        let (_, is_dead) = watch::channel(false);
+        tokio::spawn(follow::follow(api, target, heard, installed, Vec::new(), is_dead));
         let patience = tokio::time::Instant::now() + Duration::from_secs(10);
         while !is_enough(&all.all()) {
             assert!(tokio::time::Instant::now() < patience, "{:?} {:?}", all.all(), fake.asked());

@@ -9,6 +9,7 @@ use ringway_tests::{PATIENCE, wait_until};
 use serde_json::{Value, json};
 
 use super::super::HOST;
+use super::kubectl;
 
 /// One address of a load balancer: an IP or a host name.
 fn target(point: &Value) -> Option<String> {
@@ -129,4 +130,64 @@ fn names_lead_to_the_addresses_that_the_gateway_is_told() {
     wait_until("the Ingress says so", PATIENCE, || {
         of_ingresses(&cluster) == [("blog.example".to_owned(), told.clone())]
     });
+}
+
+/// Without a Service: the nodes that its Pods are ready on, by their external addresses where they
+/// have any.
+#[test]
+fn names_lead_to_the_nodes_that_the_gateway_runs_on() {
+    let Some(cluster) = Cluster::begin("dns-nodes") else { return };
+    cluster.apply(&manifests(&cluster.namespace));
+    cluster.grant("{scope: {singleNamespace: true}, service: {create: false}}");
+    let namespace = &cluster.namespace;
+    let (inside, outside) = (format!("{namespace}-inside"), format!("{namespace}-outside"));
+    let internal = |address: &str| json!({"type": "InternalIP", "address": address});
+    let external = json!({"type": "ExternalIP", "address": "203.0.113.7"});
+    for (name, addresses) in [
+        (&inside, json!([internal("10.9.0.2")])),
+        (&outside, json!([internal("10.9.0.1"), external])),
+    ] {
+        let node = json!({"metadata": {"name": name}, "status": {"addresses": addresses}});
+        cluster.create("/api/v1/nodes", &node);
+    }
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    let is_ready = |name: &str, ready: &str| {
+        let status = json!({"conditions": [{"type": "Ready", "status": ready}]});
+        cluster.patch(&format!("{pods}/{name}/status"), &json!({"status": status}));
+    };
+    for (name, node, app) in
+        [("one", &outside, "edge"), ("two", &inside, "edge"), ("other", &inside, "shop")]
+    {
+        cluster.create(
+            &pods,
+            &json!({
+                "metadata": {"name": name, "labels": {"app": app}},
+                "spec": {
+                    "nodeName": node,
+                    "serviceAccountName": format!("{namespace}-ringway"),
+                    "containers": [{"name": "ringway", "image": "ringway"}],
+                },
+            }),
+        );
+        is_ready(name, "True");
+    }
+    let mut options = cluster.options();
+    options.args.push("--publish-nodes-of=app=edge".into());
+    let _gateway = Gateway::start("", &options).unwrap();
+    let says = |addresses: &[&str]| {
+        let addresses: Vec<String> = addresses.iter().map(|&address| address.into()).collect();
+        wait_until(&format!("the Ingress says {addresses:?}"), PATIENCE, || {
+            of_ingresses(&cluster) == [("blog.example".to_owned(), addresses.clone())]
+        });
+    };
+    says(&["10.9.0.2", "203.0.113.7"]);
+    is_ready("two", "False");
+    says(&["203.0.113.7"]);
+    is_ready("two", "True");
+    says(&["10.9.0.2", "203.0.113.7"]);
+    kubectl(&cluster, &["delete", "pod", "one", "--force"]);
+    says(&["10.9.0.2"]);
+    for node in [inside, outside] {
+        kubectl(&cluster, &["delete", "node", &node]);
+    }
 }

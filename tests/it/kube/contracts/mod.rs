@@ -9,7 +9,7 @@ mod argo_rollouts;
 mod cert_manager;
 mod external_dns;
 mod kubectl;
-mod prometheus;
+pub(crate) mod prometheus;
 
 /// Changes an object as most controllers do: it is read, changed and written whole, and once more
 /// where somebody else wrote it meanwhile.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::super::base;
 
 /// The definition of their kind, as far as the chart makes use of it.
-const MONITORS: &str = "---
+pub(crate) const MONITORS: &str = "---
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: servicemonitors.monitoring.coreos.com, annotations: {api-approved.kubernetes.io: unapproved}}
