@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP/2: connections, whose events do not depend on where bytes are cut; messages against the
-//! codec of HTTP/1.1, which must read what is made of them as one message and the same; floods
-//! against counting them one by one.
+//! codec of HTTP/1.1, which must read what is made of them as one message and the same.
 
 use ringway_core::limits;
 use ringway_core::wire::h1::body::{Decoder, Step};
@@ -9,7 +8,7 @@ use ringway_core::wire::h1::parse::{self, Limits, Parsed};
 use ringway_core::wire::h2::connection::{Config, Connection, Event, Key};
 use ringway_core::wire::h2::frame::{self, Code, FrameHeader};
 use ringway_core::wire::h2::message::{self, Malformed, Pseudo};
-use ringway_core::wire::h2::meter::{Flood, FrameMeter, Kind, Role};
+use ringway_core::wire::h2::meter::Role;
 use ringway_core::wire::{Framing, Head, HeadView, Version};
 
 use crate::segments::{Cuts, Random};
@@ -187,114 +186,6 @@ fn same(block: &[u8], head: &Head, parser: Parser) {
     parsed.version = Version::Http2;
     assert_eq!(&parsed, head);
     assert_eq!(head.len, block.len());
-}
-
-/// Bytes of a connection, from or to a client or a server: as they are, or after a one, four each
-/// for a frame's type, flags, length and how often it comes.
-pub fn h2_frames(data: &[u8]) {
-    let [choice, data @ ..] = data else { return };
-    let (role, sent) = match choice & 3 {
-        0 => (Role::Server, false),
-        1 => (Role::Server, true),
-        2 => (Role::Client, false),
-        _ => (Role::Client, true),
-    };
-    let mut stream = Vec::new();
-    if choice & 4 == 0 {
-        stream.extend_from_slice(data);
-    } else {
-        if (role == Role::Client) == sent {
-            stream.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        }
-        for &[kind, flags, len, times] in data.as_chunks::<4>().0 {
-            let len = len % 32;
-            let mut frame = vec![0, 0, len, kind % 12, flags, 0, 0, 0, 1];
-            frame.extend(std::iter::repeat_n(flags >> 4, usize::from(len)));
-            stream.extend(frame.repeat(usize::from(times)));
-        }
-    }
-    let expected = counted(&stream, role, sent);
-    let cuts = [Cuts::Whole, Cuts::Bytes, Cuts::Random(Random::of(data))];
-    for mut cuts in cuts {
-        let mut meter = FrameMeter::new(role, 0);
-        let (mut rest, mut said) = (&stream[..], Ok(()));
-        while !rest.is_empty() && said.is_ok() {
-            let (piece, after) = rest.split_at(cuts.next(rest.len()));
-            said = if sent { meter.sent(piece, 0) } else { meter.received(piece, 0) };
-            rest = after;
-        }
-        assert_eq!(said, expected);
-        assert!(meter.frames() <= stream.len() as u64 / 9);
-    }
-}
-
-/// The same one frame after the other.
-fn counted(stream: &[u8], role: Role, sent: bool) -> Result<(), Flood> {
-    let allowance = |kind| match kind {
-        Kind::Continuation => limits::H2_CONTINUATIONS,
-        Kind::EmptyData => limits::H2_EMPTY_DATA,
-        Kind::Other => limits::H2_OTHER_FRAMES,
-        Kind::Ping => limits::H2_PINGS,
-        Kind::Priority => limits::H2_PRIORITIES,
-        Kind::Reset => limits::H2_RESETS,
-        Kind::Settings => limits::H2_SETTINGS,
-        Kind::WindowUpdate => limits::H2_WINDOW_UPDATES,
-    };
-    let mut left = Kind::ALL.map(|kind| allowance(kind).burst);
-    let from_client = (role == Role::Client) == sent;
-    let mut rest = if from_client { stream.get(24..).unwrap_or_default() } else { stream };
-    while let [a, b, c, kind, flags, _, _, _, _, after @ ..] = rest {
-        let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-        let payload = &after[..after.len().min(len)];
-        let looked_at = match kind {
-            0 if flags & 8 != 0 => len.min(1),
-            3 => len.min(4),
-            _ => 0,
-        };
-        if payload.len() < looked_at {
-            break;
-        }
-        rest = &after[payload.len()..];
-        let padding =
-            if flags & 8 != 0 { 1 + payload.first().map_or(0, |&n| usize::from(n)) } else { 0 };
-        let content = *kind == 0 && len > padding;
-        let useful = *kind == 1 || content;
-        let ended = matches!(kind, 0 | 1) && flags & 1 != 0;
-        for kind in Kind::ALL {
-            let earns = if kind == Kind::Reset { ended && !from_client } else { useful };
-            if earns {
-                let left = &mut left[kind as usize];
-                *left = (*left + allowance(kind).earned).min(limits::H2_EARNED_MAX);
-            }
-        }
-        let cost = match kind {
-            0 if content || ended => None,
-            0 => Some(Kind::EmptyData),
-            1 => None,
-            2 => Some(Kind::Priority),
-            3 => Some(Kind::Reset),
-            4 => Some(Kind::Settings),
-            6 => Some(Kind::Ping),
-            8 => Some(Kind::WindowUpdate),
-            9 => Some(Kind::Continuation),
-            _ => Some(Kind::Other),
-        };
-        let cost = match cost {
-            // Of ours, resets alone count, and of these the ones with which the peer is told off.
-            Some(Kind::Reset) if sent => {
-                let code: [u8; 4] =
-                    std::array::from_fn(|at| payload.get(at).copied().unwrap_or_default());
-                (!matches!(u32::from_be_bytes(code), 0 | 2 | 8)).then_some(Kind::Reset)
-            }
-            _ if sent => None,
-            cost => cost,
-        };
-        if let Some(kind) = cost {
-            let left = &mut left[kind as usize];
-            *left = left.checked_sub(1).ok_or(Flood(kind))?;
-        }
-    }
-    Ok(())
 }
 
 /// Bytes of a connection: behind what must come first, or as they are. To a client, which has sent

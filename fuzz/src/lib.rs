@@ -13,7 +13,7 @@ mod segments;
 
 pub use grpc_web::grpc_web;
 pub use h1::{chunked_body, connection, request_head, response_head};
-pub use h2::{h2_connection, h2_frames, h2_message};
+pub use h2::{h2_connection, h2_message};
 pub use manifests::manifests;
 pub use proxy_protocol::proxy_protocol;
 pub use route::route_vs_oracle;
@@ -34,7 +34,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "connection", run: connection, mutations: 50_000 },
     Target { name: "grpc_web", run: grpc_web, mutations: 20_000 },
     Target { name: "h2_connection", run: h2_connection, mutations: 20_000 },
-    Target { name: "h2_frames", run: h2_frames, mutations: 5_000 },
     Target { name: "h2_message", run: h2_message, mutations: 50_000 },
     Target { name: "manifests", run: manifests, mutations: 2_000 },
     Target { name: "proxy_protocol", run: proxy_protocol, mutations: 20_000 },

@@ -9,17 +9,17 @@
 //! Heads that are sent are written as HTTP/1.1 writes them; received ones are [`Fields`], which
 //! [`message`] checks. What a peer must not do ends its stream or the connection with the code that
 //! the RFC gives it, here and at once. Bounds: streams by what was announced, received bytes by the
-//! windows, a head's block by [`BLOCK_TIMES_MAX`], everything sent for nothing by the
-//! [`meter`](super::meter).
+//! windows, a head's block by [`BLOCK_TIMES_MAX`], everything sent for nothing by what
+//! [`meter`](super::meter) allows.
 
 mod receive;
 mod send;
 
 use std::collections::VecDeque;
 
-use super::frame::{self, Code};
+use super::frame::{self, Code, FrameHeader};
 use super::hpack::{Decoder, Encoder, Fields};
-use super::meter::Role;
+use super::meter::{Flood, Meter, Role};
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_STREAMS_MAX, UPSTREAM_WINDOW_BYTES,
 };
@@ -100,6 +100,8 @@ pub struct Connection<T> {
     /// To be sent, in order. Whoever sends it takes it.
     pub out: Vec<u8>,
     over: Option<Code>,
+    meter: Meter,
+    flood: Option<Flood>,
 
     /// Bytes of the preface that are still to come.
     preface: &'static [u8],
@@ -209,6 +211,7 @@ struct Heading {
 enum Fault {
     Connection(Code),
     Stream(u32, Code),
+    Flood(Flood),
 }
 
 use Fault::Connection as Fatal;
@@ -255,6 +258,8 @@ impl<T> Connection<T> {
             head_bytes_max,
             out,
             over: None,
+            meter: Meter::new(role),
+            flood: None,
             preface: if role == Role::Server { frame::PREFACE } else { b"" },
             greeted: false,
             partial: Vec::new(),
@@ -292,6 +297,29 @@ impl<T> Connection<T> {
     /// The code with which the connection ended: what `out` holds is the last.
     pub fn over(&self) -> Option<Code> {
         self.over
+    }
+
+    /// What the peer sent too much of, if that ended the connection.
+    pub fn flood(&self) -> Option<Flood> {
+        self.flood
+    }
+
+    /// Says what time it is, in milliseconds by any clock: what may be sent for nothing grows with it.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.meter.tick(now_ms);
+    }
+
+    /// Frames that came.
+    pub fn frames(&self) -> u64 {
+        self.meter.frames()
+    }
+
+    /// Whether the peer has begun a head and not ended it.
+    pub fn is_in_head(&self) -> bool {
+        let partial = self.partial.first_chunk().map(FrameHeader::parse);
+        let is_head =
+            |header: FrameHeader| matches!(header.kind, frame::HEADERS | frame::CONTINUATION);
+        self.block.is_some() || partial.is_some_and(is_head)
     }
 
     /// Streams in use.
@@ -339,6 +367,7 @@ impl<T> Connection<T> {
                 Ok(Some(step)) => break step,
                 Err(Fault::Connection(code)) => self.abort(code),
                 Err(Fault::Stream(stream, code)) => self.fault(stream, code),
+                Err(Fault::Flood(flood)) => self.calm(flood),
             }
         };
         let fields = &self.fields;
@@ -360,6 +389,12 @@ impl<T> Connection<T> {
             }
             Step::Room { place } => Event::Room { user: at(place)?.1? },
         })
+    }
+
+    /// The peer has sent too much for nothing.
+    fn calm(&mut self, flood: Flood) {
+        self.flood = Some(flood);
+        self.abort(Code::ENHANCE_YOUR_CALM);
     }
 
     /// The connection ends: with GOAWAY of this code, or because the peer is gone.

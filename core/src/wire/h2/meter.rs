@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a peer's frames ask of us beside what they bring. Whoever speaks HTTP/2 may send frames
 //! that cost work and mean nothing (RFC 9113 §10.5), and each of them is valid: only their number
-//! tells. So frame headers are followed in the bytes of a connection, both ways, and payloads
-//! skipped; a frame that brings nothing is paid from an [`Allowance`] of its kind, which grows with
-//! time and with frames that do bring something.
+//! tells. So each frame is counted, both ways; one that brings nothing is paid from an [`Allowance`]
+//! of its kind, which grows with time and with frames that do bring something.
 
-use super::frame::{self, Code};
+use super::frame::{self, Code, FrameHeader};
 use crate::limits::{self, Allowance};
 
 /// Which end of the connection we are.
@@ -76,100 +75,85 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood(pub Kind);
 
-/// Follows one connection.
+/// The accounts of one connection.
 #[derive(Clone, Debug)]
-pub struct FrameMeter {
+pub(super) struct Meter {
     role: Role,
-    received: Walker,
-    sent: Walker,
     accounts: [Account; Kind::ALL.len()],
+    now_ms: u64,
     /// Frames of either side that brought something.
     useful: u64,
     /// Answers that are complete.
     answers: u64,
     frames: u64,
-    /// The peer has begun a head and not ended it.
-    in_head: bool,
 }
 
-impl FrameMeter {
-    /// Before the first byte either way.
-    pub fn new(role: Role, now_ms: u64) -> Self {
-        // RFC 9113 §3.4: the client's preface comes before its frames.
-        const PREFACE_BYTES: u32 = frame::PREFACE.len() as u32;
-        let (received, sent) = match role {
-            Role::Client => (0, PREFACE_BYTES),
-            Role::Server => (PREFACE_BYTES, 0),
-        };
+impl Meter {
+    pub(super) fn new(role: Role) -> Self {
         Self {
             role,
-            received: Walker::behind(received),
-            sent: Walker::behind(sent),
-            accounts: Kind::ALL.map(|kind| Account::new(kind.allowance(), now_ms)),
+            accounts: Kind::ALL.map(|kind| Account::new(kind.allowance())),
+            now_ms: 0,
             useful: 0,
             answers: 0,
             frames: 0,
-            in_head: false,
         }
     }
 
-    /// Whether the peer has begun a head that more frames must end (RFC 9113 §4.3).
-    pub fn is_in_head(&self) -> bool {
-        self.in_head
+    /// By any clock; one that goes back gives nothing.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
-    /// Frames that the peer has begun.
-    pub fn frames(&self) -> u64 {
+    /// Frames that the peer has sent.
+    pub(super) fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Takes the next bytes from the peer; where they are cut makes no difference. `now_ms` is any
-    /// clock that does not go back. An error is final.
-    pub fn received(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
-        while let Some(frame) = self.received.next(&mut bytes) {
-            self.frames += 1;
-            if matches!(frame.kind, frame::HEADERS | frame::CONTINUATION) {
-                self.in_head = frame.flags & frame::END_HEADERS == 0;
-            }
-            self.earn(frame, self.role == Role::Client);
-            let kind = match frame.kind {
-                frame::HEADERS => continue,
-                frame::DATA if frame.content() > 0 || frame.ends_stream() => continue,
-                frame::DATA => Kind::EmptyData,
-                frame::PRIORITY => Kind::Priority,
-                frame::RST_STREAM => Kind::Reset,
-                frame::SETTINGS => Kind::Settings,
-                frame::PING => Kind::Ping,
-                frame::WINDOW_UPDATE => Kind::WindowUpdate,
-                frame::CONTINUATION => Kind::Continuation,
-                _ => Kind::Other,
-            };
-            self.pay(kind, now_ms)?;
+    /// Counts a frame from the peer, with so many bytes of content.
+    pub(super) fn received(&mut self, header: FrameHeader, content: u32) -> Result<(), Flood> {
+        self.frames += 1;
+        let is_head = header.kind == frame::HEADERS;
+        let ends = (is_head || header.kind == frame::DATA) && header.has(frame::END_STREAM);
+        self.earn(is_head || content > 0, ends && self.role == Role::Client);
+        let kind = match header.kind {
+            frame::HEADERS => return Ok(()),
+            frame::DATA if content > 0 || ends => return Ok(()),
+            frame::DATA => Kind::EmptyData,
+            frame::PRIORITY => Kind::Priority,
+            frame::RST_STREAM => Kind::Reset,
+            frame::SETTINGS => Kind::Settings,
+            frame::PING => Kind::Ping,
+            frame::WINDOW_UPDATE => Kind::WindowUpdate,
+            frame::CONTINUATION => Kind::Continuation,
+            _ => Kind::Other,
+        };
+        self.pay(kind)
+    }
+
+    /// Counts a head, or a part of a body, that is sent: the peer may answer it.
+    pub(super) fn sent(&mut self, brings: bool, ends: bool) {
+        self.earn(brings, ends && self.role == Role::Server);
+    }
+
+    /// Counts a stream that we reset, unless something of ours failed or we lost interest.
+    pub(super) fn reset(&mut self, code: Code) -> Result<(), Flood> {
+        match code {
+            Code::NO_ERROR | Code::INTERNAL_ERROR | Code::CANCEL => Ok(()),
+            _ => self.pay(Kind::Reset),
         }
-        Ok(())
     }
 
-    /// Takes the next bytes to the peer: what it is sent, it may answer.
-    pub fn sent(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
-        while let Some(frame) = self.sent.next(&mut bytes) {
-            self.earn(frame, self.role == Role::Server);
-            if frame.kind == frame::RST_STREAM && frame.blames_peer() {
-                self.pay(Kind::Reset, now_ms)?;
-            }
-        }
-        Ok(())
+    fn earn(&mut self, brings: bool, answers: bool) {
+        self.useful += u64::from(brings);
+        self.answers += u64::from(answers);
     }
 
-    fn earn(&mut self, frame: Frame, from_server: bool) {
-        self.useful += u64::from(frame.kind == frame::HEADERS || frame.content() > 0);
-        self.answers += u64::from(from_server && frame.ends_stream());
-    }
-
-    fn pay(&mut self, kind: Kind, now_ms: u64) -> Result<(), Flood> {
+    fn pay(&mut self, kind: Kind) -> Result<(), Flood> {
         // A request whose stream is reset at once has brought nothing: only answers pay for resets.
         let earning = if kind == Kind::Reset { self.answers } else { self.useful };
         let account = &mut self.accounts[kind as usize];
-        if account.pay(kind.allowance(), earning, now_ms) { Ok(()) } else { Err(Flood(kind)) }
+        if account.pay(kind.allowance(), earning, self.now_ms) { Ok(()) } else { Err(Flood(kind)) }
     }
 }
 
@@ -186,9 +170,9 @@ struct Account {
 impl Account {
     const FRAME: u64 = 1000;
 
-    fn new(allowance: Allowance, now_ms: u64) -> Self {
+    fn new(allowance: Allowance) -> Self {
         let left = u64::from(allowance.burst) * Self::FRAME;
-        Self { left, paid_ms: now_ms, paid_frames: 0 }
+        Self { left, paid_ms: 0, paid_frames: 0 }
     }
 
     /// Takes one frame out, or says that there is none. `earning`: how many frames have earned
@@ -212,98 +196,6 @@ impl Account {
             }
             None => false,
         }
-    }
-}
-
-/// The most of a payload that is looked at: an error code.
-const LOOK_BYTES: usize = 4;
-
-/// A frame as far as it is looked at.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    len: u32,
-    /// Its payload's first bytes, where [`Walker::wanted`] asks for them; then zeros.
-    start: [u8; LOOK_BYTES],
-}
-
-impl Frame {
-    fn ends_stream(self) -> bool {
-        matches!(self.kind, frame::DATA | frame::HEADERS) && self.flags & frame::END_STREAM != 0
-    }
-
-    /// Bytes of content in DATA, without its padding.
-    fn content(self) -> u32 {
-        match self.kind {
-            frame::DATA if self.flags & frame::PADDED != 0 => {
-                self.len.saturating_sub(1 + u32::from(self.start[0]))
-            }
-            frame::DATA => self.len,
-            _ => 0,
-        }
-    }
-
-    /// Of RST_STREAM: neither something of ours failed nor did we lose interest.
-    fn blames_peer(self) -> bool {
-        let code = Code(u32::from_be_bytes(self.start));
-        !matches!(code, Code::NO_ERROR | Code::INTERNAL_ERROR | Code::CANCEL)
-    }
-}
-
-/// Finds frames in one direction's bytes.
-#[derive(Clone, Debug)]
-struct Walker {
-    /// Bytes of the payload that are still to come.
-    skip: u32,
-    /// A frame's start, as far as it is there.
-    seen: [u8; frame::HEADER_BYTES + LOOK_BYTES],
-    seen_len: u8,
-}
-
-impl Walker {
-    fn behind(skip: u32) -> Self {
-        Self { skip, seen: [0; _], seen_len: 0 }
-    }
-
-    /// The next frame whose start is whole; nothing once all bytes are taken.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
-        let skipped = bytes.len().min(self.skip as usize);
-        *bytes = &bytes[skipped..];
-        self.skip -= skipped as u32;
-        // At most twice: for the header, then for what of the payload is wanted.
-        loop {
-            let seen = usize::from(self.seen_len);
-            let wanted = self.wanted();
-            let (start, rest) = bytes.split_at(bytes.len().min(wanted - seen));
-            self.seen[seen..seen + start.len()].copy_from_slice(start);
-            self.seen_len += start.len() as u8;
-            *bytes = rest;
-            if usize::from(self.seen_len) < wanted {
-                return None;
-            }
-            if self.wanted() == wanted {
-                break;
-            }
-        }
-        let [a, b, c, kind, flags, .., d, e, f, g] = self.seen;
-        let frame =
-            Frame { kind, flags, len: u32::from_be_bytes([0, a, b, c]), start: [d, e, f, g] };
-        self.skip = frame.len - (u32::from(self.seen_len) - frame::HEADER_BYTES as u32);
-        (self.seen, self.seen_len) = ([0; _], 0);
-        Some(frame)
-    }
-
-    /// Bytes of a frame's start that are looked at, as far as is known by now.
-    fn wanted(&self) -> usize {
-        let [a, b, c, kind, flags, ..] = self.seen;
-        let look = match kind {
-            _ if usize::from(self.seen_len) < frame::HEADER_BYTES => 0,
-            frame::RST_STREAM => LOOK_BYTES,
-            frame::DATA if flags & frame::PADDED != 0 => 1,
-            _ => 0,
-        };
-        frame::HEADER_BYTES + look.min(u32::from_be_bytes([0, a, b, c]) as usize)
     }
 }
 

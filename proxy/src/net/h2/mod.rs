@@ -30,7 +30,7 @@ use ringway_core::wire::h2::connection::{Config, Connection, Event, Key};
 use ringway_core::wire::h2::frame::Code;
 use ringway_core::wire::h2::hpack::Fields;
 use ringway_core::wire::h2::message::{self, Malformed, Pseudo};
-use ringway_core::wire::h2::meter::{Flood, FrameMeter, Role};
+use ringway_core::wire::h2::meter::{Flood, Role};
 use ringway_core::wire::{Head, HeadView};
 
 pub(crate) use self::stream::H2Stream;
@@ -57,8 +57,6 @@ const WEBSOCKET_KEY: &[u8] = b"UmluZ3dheSBzcGVha3MgaA==";
 /// A connection, shared by its task and its streams.
 pub(crate) struct H2Connection {
     codec: RefCell<Connection<Rc<H2Stream>>>,
-    meter: RefCell<FrameMeter>,
-    flood: Cell<Option<Flood>>,
     /// Of the heads that the peer may send.
     limits: Limits,
     buffers: Rc<Buffers>,
@@ -113,8 +111,6 @@ impl H2Connection {
         let config = Config { role, streams_max, head_bytes_max: limits.head_bytes_max };
         Rc::new(Self {
             codec: RefCell::new(Connection::new(config)),
-            meter: RefCell::new(FrameMeter::new(role, now)),
-            flood: Cell::default(),
             limits,
             buffers: worker.buffers.clone(),
             timers: worker.timers.clone(),
@@ -144,12 +140,12 @@ impl H2Connection {
 
     /// What the peer sent too much of: the connection is over.
     pub(crate) fn flood(&self) -> Option<Flood> {
-        self.flood.get()
+        self.codec.borrow().flood()
     }
 
     /// Whether the peer has begun a head and not ended it.
     pub(crate) fn is_in_head(&self) -> bool {
-        self.meter.borrow().is_in_head()
+        self.codec.borrow().is_in_head()
     }
 
     /// Whether another request may be sent.
@@ -327,16 +323,11 @@ impl H2Connection {
                 }
                 Ok(n) if n > 0 => {
                     quick = true;
-                    let now = worker.timers.now();
-                    self.heard.set(now);
-                    let mut meter = self.meter.borrow_mut();
-                    let frames = meter.frames();
-                    let metered = meter.received(&buffer, now);
-                    heavy = meter.frames() - frames > FRAMES_PER_TURN;
-                    drop(meter);
+                    self.heard.set(worker.timers.now());
+                    let frames = self.codec.borrow().frames();
                     self.deliver(&buffer);
+                    heavy = self.codec.borrow().frames() - frames > FRAMES_PER_TURN;
                     worker.buffers.put(buffer);
-                    self.calm(metered);
                     self.offer_room();
                 }
                 Ok(_) | Err(_) => {
@@ -363,8 +354,10 @@ impl H2Connection {
             });
             let Some(out) = wait.await else { break };
             self.moved.set(true);
-            let metered = self.meter.borrow_mut().sent(&out, worker.timers.recent());
-            self.calm(metered);
+            if self.codec.borrow().over().is_some() {
+                // It may have ended by what was to be sent: its streams are told.
+                self.abort(Code::NO_ERROR);
+            }
             // What comes meanwhile leaves with the next send.
             self.offer_room();
             let (sent, out) = writer.send(out).await;
@@ -377,17 +370,10 @@ impl H2Connection {
         let _ = writer.finish().await;
     }
 
-    fn calm(self: &Rc<Self>, metered: Result<(), Flood>) {
-        if let Err(flood) = metered
-            && self.flood.replace(Some(flood)).is_none()
-        {
-            self.abort(Code::ENHANCE_YOUR_CALM);
-        }
-    }
-
     /// Gives streams what came for them.
     fn deliver(self: &Rc<Self>, mut bytes: &[u8]) {
         let mut codec = self.codec_with_room();
+        codec.tick(self.heard.get());
         while let Some(event) = codec.next(&mut bytes) {
             // What the codec is to hear of an event, once the event is over.
             let (key, told) = match event {

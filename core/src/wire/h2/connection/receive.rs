@@ -122,6 +122,7 @@ impl<T> Connection<T> {
     }
 
     fn frame<'i>(&mut self, header: FrameHeader, payload: &[u8]) -> Result<Step<'i>, Fault> {
+        self.meter.received(header, 0).map_err(Fault::Flood)?;
         let exactly = |len| match payload.len() == len {
             true => Ok(()),
             false => Err(Fatal(Code::FRAME_SIZE_ERROR)),
@@ -320,6 +321,7 @@ impl<T> Connection<T> {
     ) -> Result<Step<'i>, Fault> {
         let said = padding.map_or(0, |n| 1 + u32::from(n));
         let data = header.len.checked_sub(said).ok_or(Fatal(Code::PROTOCOL_ERROR))?;
+        self.meter.received(header, data).map_err(Fault::Flood)?;
         if self.is_idle(header.stream) {
             return Err(Fatal(Code::PROTOCOL_ERROR));
         }
@@ -512,10 +514,10 @@ impl<T> Connection<T> {
 
     /// Ends a stream for what the peer did on it.
     pub(super) fn fault(&mut self, number: u32, code: Code) {
-        frame::write_reset(&mut self.out, number, code);
         if let Some(place) = self.find(number) {
             self.end(place, Some(Failure::Malformed));
         }
+        self.reset(number, code);
     }
 
     /// The stream is over for both sides.

@@ -98,8 +98,10 @@ impl<T> Connection<T> {
         loop {
             let (now, later) = data.split_at(data.len().min(frame::PAYLOAD_BYTES_MAX));
             let last = later.is_empty();
-            let flags = if ends && last { frame::END_STREAM } else { 0 };
+            let ends = ends && last;
+            let flags = if ends { frame::END_STREAM } else { 0 };
             let (len, stream) = (now.len() as u32, key.stream);
+            self.meter.sent(len > 0, ends);
             FrameHeader { len, kind: frame::DATA, flags, stream }.write(&mut self.out);
             self.out.extend_from_slice(now);
             data = later;
@@ -156,10 +158,18 @@ impl<T> Connection<T> {
             (Half::Ended, _) if role == Role::Server => Some(Code::NO_ERROR),
             _ => Some(code),
         };
-        if let Some(code) = code {
-            frame::write_reset(&mut self.out, key.stream, code);
-        }
         self.end(key.place, None);
+        if let Some(code) = code {
+            self.reset(key.stream, code);
+        }
+    }
+
+    /// Says that a stream is over. What makes us say so for nothing is a flood, too.
+    pub(super) fn reset(&mut self, stream: u32, code: Code) {
+        frame::write_reset(&mut self.out, stream, code);
+        if let Err(flood) = self.meter.reset(code) {
+            self.calm(flood);
+        }
     }
 
     /// What is sent on the stream is complete.
@@ -176,6 +186,7 @@ impl<T> Connection<T> {
         ends: bool,
         encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
     ) {
+        self.meter.sent(true, ends);
         let start = self.out.len();
         let flags = if ends { frame::END_STREAM } else { 0 };
         let mut header = FrameHeader { len: 0, kind: frame::HEADERS, flags, stream };

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::wire::h2::frame::FrameHeader;
+use crate::wire::h2::meter::Kind;
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -296,7 +296,9 @@ fn streams_to_an_upstream_that_nobody_reads_hold_up_no_other() {
         server.send_data(*read, &vec![0; room], false).unwrap();
         for key in rest {
             let room = server.room(*key).unwrap();
-            server.send_data(*key, &vec![0; room], false).unwrap();
+            if room > 0 {
+                server.send_data(*key, &vec![0; room], false).unwrap();
+            }
         }
         hear(&mut client, &said(&mut server), &mut Vec::new());
         client.release(all[0], room);
@@ -377,4 +379,96 @@ fn silence_is_asked_about_once() {
     hear(&mut server, &said(&mut client), &mut Vec::new());
     hear(&mut client, &said(&mut server), &mut Vec::new());
     assert!(client.ask(), "there was one");
+}
+
+/// What a client sends too much of, after it has opened streams 1 and 3 of which 3 is answered.
+fn floods() -> Vec<(Vec<u8>, Kind)> {
+    let frame = |kind: u8, stream: u32, payload: &[u8]| {
+        let mut out = Vec::new();
+        FrameHeader { len: payload.len() as u32, kind, flags: 0, stream }.write(&mut out);
+        out.extend_from_slice(payload);
+        out
+    };
+    vec![
+        (frame(frame::DATA, 1, b""), Kind::EmptyData),
+        (frame(frame::PRIORITY, 1, b"\0\0\0\0\x10"), Kind::Priority),
+        (frame(frame::RST_STREAM, 3, b"\0\0\0\x08"), Kind::Reset),
+        (frame(frame::SETTINGS, 0, b""), Kind::Settings),
+        (frame(frame::PING, 0, b"01234567"), Kind::Ping),
+        (frame(frame::WINDOW_UPDATE, 1, b"\0\0\0\x01"), Kind::WindowUpdate),
+        (frame(0xfe, 0, b"abc"), Kind::Other),
+    ]
+}
+
+#[test]
+fn floods_end_the_connection_wherever_they_are_cut() {
+    for (flood, kind) in floods() {
+        let (mut client, _) = pair();
+        for user in [1, 3] {
+            client.request(user, POST, true, false).unwrap();
+        }
+        let opening = said(&mut client);
+        let mut counts = Vec::new();
+        for piece in [1, 7, usize::MAX] {
+            let (_, mut server) = pair();
+            let mut seen = Vec::new();
+            let before = server.frames();
+            hear(&mut server, &opening, &mut seen);
+            while server.over().is_none() {
+                assert!(server.frames() < 100_000, "{kind:?}");
+                for piece in flood.chunks(piece.min(flood.len())) {
+                    hear(&mut server, piece, &mut seen);
+                }
+                server.out.clear();
+            }
+            assert_eq!(server.over(), Some(Code::ENHANCE_YOUR_CALM), "{kind:?}");
+            assert_eq!(server.flood(), Some(Flood(kind)));
+            assert!(seen.contains(&Seen::Failed(1, Failure::Connection)), "{kind:?}");
+            counts.push(server.frames() - before);
+        }
+        assert!(counts.iter().all(|count| *count == counts[0]), "{kind:?}: {counts:?}");
+        // Time brings more.
+        let (_, mut server) = pair();
+        hear(&mut server, &opening, &mut Vec::new());
+        for second in 0..10 * counts[0] {
+            server.tick(1000 * second);
+            hear(&mut server, &flood, &mut Vec::new());
+            server.out.clear();
+        }
+        assert_eq!(server.over(), None, "{kind:?}");
+    }
+}
+
+/// Each request is wrong in a way that has its stream reset.
+#[test]
+fn a_client_that_makes_us_reset_its_streams_is_a_flood() {
+    let (mut client, mut server) = pair();
+    let mut resets = 0;
+    while server.over().is_none() {
+        assert!(resets < 1000);
+        let key = client.request(1, POST, true, false).unwrap();
+        let mut seen = Vec::new();
+        let keys = hear(&mut server, &said(&mut client), &mut seen);
+        server.refuse(keys[0], Code::PROTOCOL_ERROR);
+        server.out.clear();
+        client.close(key, Code::CANCEL);
+        client.out.clear();
+        resets += 1;
+    }
+    assert_eq!(server.flood(), Some(Flood(Kind::Reset)));
+    hear(&mut server, b"", &mut Vec::new());
+}
+
+#[test]
+fn a_head_is_begun_from_its_first_frame_to_its_last() {
+    let (mut client, _) = pair();
+    let (_, mut server) = pair();
+    client.request(1, GET, true, true).unwrap();
+    let request = said(&mut client);
+    let (begun, rest) = request.split_at(frame::HEADER_BYTES + 1);
+    assert!(!server.is_in_head());
+    hear(&mut server, begun, &mut Vec::new());
+    assert!(server.is_in_head());
+    hear(&mut server, rest, &mut Vec::new());
+    assert!(!server.is_in_head());
 }
