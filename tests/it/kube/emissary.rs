@@ -41,7 +41,7 @@ fn convert(object: &Value, to: &str) -> Value {
                 spec.insert("ambassador_id".into(), ids.into());
             }
             if is_mapping {
-                let host = spec.remove("host").unwrap_or("*".into());
+                let host = spec.remove("host").unwrap_or_else(|| "*".into());
                 if host != NO_HOST {
                     spec.insert("hostname".into(), host);
                 }
@@ -49,11 +49,11 @@ fn convert(object: &Value, to: &str) -> Value {
         }
         (false, "getambassador.io/v2") => {
             let mangle = |id: &Value| Value::from(format!("{MANGLED}{}", id.as_str().unwrap()));
-            let given = spec.remove("ambassador_id").unwrap_or(json!(["default"]));
+            let given = spec.remove("ambassador_id").unwrap_or_else(|| json!(["default"]));
             let ids: Vec<Value> = ids(Some(given)).iter().map(mangle).collect();
             spec.insert("ambassador_id".into(), ids.into());
             if is_mapping {
-                let host = spec.remove("hostname").unwrap_or(NO_HOST.into());
+                let host = spec.remove("hostname").unwrap_or_else(|| NO_HOST.into());
                 if host != "*" {
                     spec.insert("host".into(), host);
                 }
@@ -71,26 +71,24 @@ fn webhook(address: SocketAddr) -> Upstream {
     let serve = move |socket: TcpStream| {
         let Ok(stream) = tls::accept(socket, config.clone()) else { return };
         let mut reader = Reader::new(stream);
-        while let Ok(Some(request)) = upstream::request(&mut reader) {
-            let mut review: Value = serde_json::from_slice(&request.body).unwrap();
-            let asked = review["request"].take();
-            let to = asked["desiredAPIVersion"].as_str().unwrap();
-            let objects = asked["objects"].as_array().unwrap();
-            review["response"] = json!({
-                "uid": asked["uid"],
-                "result": {"status": "Success"},
-                "convertedObjects": objects.iter().map(|o| convert(o, to)).collect::<Value>(),
-            });
-            let body = review.to_string();
-            // Each connection has one answer: one that ends takes no other with it.
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
-                 Content-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let _ = reader.stream.write_all(answer.as_bytes());
-            return;
-        }
+        // Each connection has one answer: one that ends takes no other with it.
+        let Ok(Some(request)) = upstream::request(&mut reader) else { return };
+        let mut review: Value = serde_json::from_slice(&request.body).unwrap();
+        let asked = review["request"].take();
+        let to = asked["desiredAPIVersion"].as_str().unwrap();
+        let objects = asked["objects"].as_array().unwrap();
+        review["response"] = json!({
+            "uid": asked["uid"],
+            "result": {"status": "Success"},
+            "convertedObjects": objects.iter().map(|o| convert(o, to)).collect::<Value>(),
+        });
+        let body = review.to_string();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let _ = reader.stream.write_all(answer.as_bytes());
     };
     Upstream::start(address, serve).unwrap()
 }

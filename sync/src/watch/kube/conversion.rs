@@ -25,12 +25,12 @@ pub(super) async fn follow(
 ) {
     let one = format!("{}?limit=1", mappings.places[0].path);
     loop {
-        let is_asked_for = is_asked_for(&api).await;
-        if !is_asked_for {
-            is_dead.send_if_modified(std::mem::take);
-        }
         let look = async {
-            while is_asked_for {
+            if !is_asked_for(&api).await {
+                is_dead.send_if_modified(std::mem::take);
+                return std::future::pending().await;
+            }
+            loop {
                 let now = match api.get(&one, true).await {
                     Err(Failure::Unconverted(_)) => true,
                     Ok(_) => false,
@@ -40,7 +40,6 @@ pub(super) async fn follow(
                 is_dead.send_if_modified(|dead| std::mem::replace(dead, now) != now);
                 tokio::time::sleep(jittered(limits::KUBE_CONVERSION_CHECK)).await;
             }
-            std::future::pending().await
         };
         tokio::select! {
             () = look => {}

@@ -120,7 +120,7 @@ fn a_client_may_measure_and_open_its_windows() {
     let mut meter = server();
     meter.tick(1);
     let update = frame(frame::WINDOW_UPDATE, 0, 4, 0);
-    let mut answer = |meter: &mut Meter| {
+    let answer = |meter: &mut Meter| {
         for (header, content) in [update, update, PING] {
             meter.received(header, content).unwrap();
         }
