@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HTTP/2: connections, whose events do not depend on where bytes are cut; messages against the
-//! codec of HTTP/1.1, which must read what is made of them as one message and the same.
+//! HTTP/2: connections, whose events and floods do not depend on where bytes are cut; messages
+//! against the codec of HTTP/1.1, which must read what is made of them as one message and the same.
 
 use ringway_core::limits;
 use ringway_core::wire::h1::body::{Decoder, Step};
@@ -274,5 +274,8 @@ fn heard(role: Role, mut bytes: &[u8], mut cuts: Cuts) -> (String, Vec<u8>, Opti
         assert!(piece.is_empty() && connection.live() <= 2);
     }
     let over = connection.over();
+    let (frames, flood) = (connection.frames(), connection.flood());
+    assert!(flood.is_none() || over == Some(Code::ENHANCE_YOUR_CALM));
+    events.push_str(&format!("\n{frames} frames, {flood:?}"));
     (events, std::mem::take(&mut connection.out), over)
 }

@@ -304,7 +304,8 @@ impl<T> Connection<T> {
         self.flood
     }
 
-    /// Says what time it is, in milliseconds by any clock: what may be sent for nothing grows with it.
+    /// Says what time it is, in milliseconds by any clock: what may be sent for nothing grows with
+    /// it.
     pub fn tick(&mut self, now_ms: u64) {
         self.meter.tick(now_ms);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a peer's frames ask of us beside what they bring. Whoever speaks HTTP/2 may send frames
 //! that cost work and mean nothing (RFC 9113 §10.5), and each of them is valid: only their number
-//! tells. So each frame is counted, both ways; one that brings nothing is paid from an [`Allowance`]
-//! of its kind, which grows with time and with frames that do bring something.
+//! tells. So each frame is counted, both ways; one that brings nothing is paid from an
+//! [`Allowance`] of its kind, which grows with time and with frames that do bring something.
 
 use super::frame::{self, Code, FrameHeader};
 use crate::limits::{self, Allowance};

@@ -381,41 +381,46 @@ fn silence_is_asked_about_once() {
     assert!(client.ask(), "there was one");
 }
 
-/// What a client sends too much of, after it has opened streams 1 and 3 of which 3 is answered.
-fn floods() -> Vec<(Vec<u8>, Kind)> {
-    let frame = |kind: u8, stream: u32, payload: &[u8]| {
+/// What a client may send too much of once streams 1 and 3 are open, with what must come before it.
+fn floods() -> Vec<(Vec<u8>, Vec<u8>, Kind)> {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let mut out = Vec::new();
-        FrameHeader { len: payload.len() as u32, kind, flags: 0, stream }.write(&mut out);
+        FrameHeader { len: payload.len() as u32, kind, flags, stream }.write(&mut out);
         out.extend_from_slice(payload);
         out
     };
+    let begun = frame(frame::HEADERS, 0, 5, b"");
     vec![
-        (frame(frame::DATA, 1, b""), Kind::EmptyData),
-        (frame(frame::PRIORITY, 1, b"\0\0\0\0\x10"), Kind::Priority),
-        (frame(frame::RST_STREAM, 3, b"\0\0\0\x08"), Kind::Reset),
-        (frame(frame::SETTINGS, 0, b""), Kind::Settings),
-        (frame(frame::PING, 0, b"01234567"), Kind::Ping),
-        (frame(frame::WINDOW_UPDATE, 1, b"\0\0\0\x01"), Kind::WindowUpdate),
-        (frame(0xfe, 0, b"abc"), Kind::Other),
+        (begun, frame(frame::CONTINUATION, 0, 5, b""), Kind::Continuation),
+        (vec![], frame(frame::DATA, 0, 1, b""), Kind::EmptyData),
+        // Padding is no content.
+        (vec![], frame(frame::DATA, frame::PADDED, 1, b"\x02\0\0"), Kind::EmptyData),
+        (vec![], frame(frame::PRIORITY, 0, 1, b"\0\0\0\0\x10"), Kind::Priority),
+        (vec![], frame(frame::RST_STREAM, 0, 3, b"\0\0\0\x08"), Kind::Reset),
+        (vec![], frame(frame::SETTINGS, 0, 0, b""), Kind::Settings),
+        (vec![], frame(frame::PING, 0, 0, b"01234567"), Kind::Ping),
+        (vec![], frame(frame::WINDOW_UPDATE, 0, 1, b"\0\0\0\x01"), Kind::WindowUpdate),
+        (vec![], frame(0xfe, 0, 0, b"abc"), Kind::Other),
     ]
 }
 
 #[test]
 fn floods_end_the_connection_wherever_they_are_cut() {
-    for (flood, kind) in floods() {
+    for (before, flood, kind) in floods() {
         let (mut client, _) = pair();
         for user in [1, 3] {
             client.request(user, POST, true, false).unwrap();
         }
-        let opening = said(&mut client);
+        let opening = [said(&mut client), before].concat();
         let mut counts = Vec::new();
         for piece in [1, 7, usize::MAX] {
             let (_, mut server) = pair();
             let mut seen = Vec::new();
-            let before = server.frames();
             hear(&mut server, &opening, &mut seen);
+            let (before, mut sent) = (server.frames(), 0);
             while server.over().is_none() {
-                assert!(server.frames() < 100_000, "{kind:?}");
+                sent += 1;
+                assert!(sent < 100_000, "{kind:?}");
                 for piece in flood.chunks(piece.min(flood.len())) {
                     hear(&mut server, piece, &mut seen);
                 }
@@ -424,7 +429,8 @@ fn floods_end_the_connection_wherever_they_are_cut() {
             assert_eq!(server.over(), Some(Code::ENHANCE_YOUR_CALM), "{kind:?}");
             assert_eq!(server.flood(), Some(Flood(kind)));
             assert!(seen.contains(&Seen::Failed(1, Failure::Connection)), "{kind:?}");
-            counts.push(server.frames() - before);
+            assert_eq!(server.frames() - before, sent, "{kind:?}: each counts once");
+            counts.push(sent);
         }
         assert!(counts.iter().all(|count| *count == counts[0]), "{kind:?}: {counts:?}");
         // Time brings more.
@@ -436,6 +442,31 @@ fn floods_end_the_connection_wherever_they_are_cut() {
             server.out.clear();
         }
         assert_eq!(server.over(), None, "{kind:?}");
+    }
+}
+
+/// Clients measure, open their windows, and give up every second request.
+#[test]
+fn useful_traffic_is_no_flood() {
+    let (mut client, mut server) = pair();
+    let mut seen = Vec::new();
+    for user in 0..1_000 {
+        let given_up = client.request(user, GET, true, true).unwrap();
+        client.close(given_up, Code::CANCEL);
+        let key = client.request(user, POST, true, false).unwrap();
+        client.send_data(key, b"x", false).unwrap();
+        frame::write_ping(&mut client.out, 0, *b"01234567");
+        frame::write_window_update(&mut client.out, 0, 1);
+        client.send_data(key, b"", true).unwrap();
+        let keys = hear(&mut server, &said(&mut client), &mut seen);
+        server.send_head(keys[1], OK, false).unwrap();
+        server.send_data(keys[1], b"y", true).unwrap();
+        server.close(keys[1], Code::CANCEL);
+        hear(&mut client, &said(&mut server), &mut seen);
+        client.close(key, Code::CANCEL);
+    }
+    for connection in [client, server] {
+        assert_eq!((connection.over(), connection.flood()), (None, None));
     }
 }
 
@@ -462,13 +493,23 @@ fn a_client_that_makes_us_reset_its_streams_is_a_flood() {
 #[test]
 fn a_head_is_begun_from_its_first_frame_to_its_last() {
     let (mut client, _) = pair();
-    let (_, mut server) = pair();
-    client.request(1, GET, true, true).unwrap();
+    let long = [&POST[..POST.len() - 2], b"x: ", &[b'v'; 40_000], b"\r\n\r\n"].concat();
+    client.request(1, &long, true, false).unwrap();
     let request = said(&mut client);
-    let (begun, rest) = request.split_at(frame::HEADER_BYTES + 1);
-    assert!(!server.is_in_head());
-    hear(&mut server, begun, &mut Vec::new());
-    assert!(server.is_in_head());
-    hear(&mut server, rest, &mut Vec::new());
-    assert!(!server.is_in_head());
+    let first = frame::HEADER_BYTES + frame::PAYLOAD_BYTES_MAX;
+    assert!(request.len() > first + frame::HEADER_BYTES);
+    let within = [frame::HEADER_BYTES, first - 1, first, first + 1, request.len() - 1];
+    for at in within {
+        let (_, mut server) = pair();
+        assert!(!server.is_in_head());
+        hear(&mut server, &request[..at], &mut Vec::new());
+        assert!(server.is_in_head(), "{at}");
+        hear(&mut server, &request[at..], &mut Vec::new());
+        assert!(!server.is_in_head(), "{at}");
+        // Part of another frame is none of a head.
+        let mut data = Vec::new();
+        FrameHeader { len: 4, kind: frame::DATA, flags: frame::PADDED, stream: 1 }.write(&mut data);
+        hear(&mut server, &data, &mut Vec::new());
+        assert!(!server.is_in_head() && server.over().is_none());
+    }
 }
