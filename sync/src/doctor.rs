@@ -386,14 +386,10 @@ fn node_addresses(own: &str, labels: &str, ask: Ask<'_>) -> anyhow::Result<Vec<S
     let pods = ask("GET", &target, None)?;
     let nodes = ask("GET", "/api/v1/nodes", None)?;
     let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
-    let of: BTreeSet<String> =
-        items(&pods).iter().filter_map(|pod| node_of(&pod.to_string())).collect();
+    let of: BTreeSet<String> = items(&pods).iter().filter_map(node_of).collect();
     let is_one = |node: &&Value| of.contains(node["metadata"]["name"].as_str().unwrap_or_default());
-    let found: BTreeSet<String> = items(&nodes)
-        .iter()
-        .filter(is_one)
-        .flat_map(|node| addresses_of(&node.to_string()))
-        .collect();
+    let found: BTreeSet<String> =
+        items(&nodes).iter().filter(is_one).flat_map(addresses_of).collect();
     Ok(found.into_iter().collect())
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -87,9 +87,7 @@ impl Addresses {
             let follow = |target, what| {
                 let addresses = self.clone();
                 let part = NodesPart { what, nodes: Arc::clone(&nodes), addresses, said: None };
-                let (_, is_dead) = watch::channel(false);
-                let before = Vec::new();
-                follow::follow(api.clone(), target, part, installed.clone(), before, is_dead)
+                follow::follow(api.clone(), target, part, installed.clone(), Vec::new())
             };
             tokio::select! {
                 () = follow(resource::pods(&self.own_namespace, &labels), Part::Pods) => {}
@@ -205,12 +203,13 @@ impl NodesPart {
 impl Sink for NodesPart {
     fn set(&mut self, head: &Head<'_>, json: &str, _: &'static str) {
         let name = head.metadata.name.to_string();
+        let object = &mut serde_json::Deserializer::from_str(json);
         self.change(|nodes| match self.what {
-            Part::Pods => match node_of(json) {
+            Part::Pods => match node_of(object) {
                 Some(node) => drop(nodes.pods.insert(name, node)),
                 None => drop(nodes.pods.remove(&name)),
             },
-            Part::Nodes => drop(nodes.addresses.insert(name, addresses_of(json))),
+            Part::Nodes => drop(nodes.addresses.insert(name, addresses_of(object))),
         });
     }
 
@@ -242,7 +241,7 @@ impl Sink for NodesPart {
 }
 
 /// The node that a Pod runs on, if it is ready.
-pub(crate) fn node_of(pod: &str) -> Option<String> {
+pub(crate) fn node_of<'de>(pod: impl Deserializer<'de>) -> Option<String> {
     #[derive(Deserialize)]
     struct Pod {
         spec: Spec,
@@ -264,13 +263,13 @@ pub(crate) fn node_of(pod: &str) -> Option<String> {
         r#type: String,
         status: String,
     }
-    let pod: Pod = serde_json::from_str(pod).ok()?;
+    let pod = Pod::deserialize(pod).ok()?;
     let is_ready = |c: &Condition| c.r#type == "Ready" && c.status == "True";
     pod.spec.node.filter(|_| pod.status.conditions.iter().any(is_ready))
 }
 
 /// A node's external addresses, or its internal ones where it has no external.
-pub(crate) fn addresses_of(node: &str) -> Vec<String> {
+pub(crate) fn addresses_of<'de>(node: impl Deserializer<'de>) -> Vec<String> {
     #[derive(Deserialize)]
     struct Node {
         #[serde(default)]
@@ -286,7 +285,7 @@ pub(crate) fn addresses_of(node: &str) -> Vec<String> {
         r#type: String,
         address: String,
     }
-    let node = serde_json::from_str::<Node>(node);
+    let node = Node::deserialize(node);
     let all = node.map_or_else(|_| Vec::new(), |node| node.status.addresses);
     let of = |r#type: &str| -> Vec<String> {
         all.iter().filter(|a| a.r#type == r#type).map(|a| a.address.clone()).collect()

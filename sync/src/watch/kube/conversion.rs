@@ -10,20 +10,19 @@ use tokio::sync::watch;
 
 use super::api::{Api, Failure};
 use super::definitions::Installed;
-use super::resource::Target;
 use crate::watch::backoff::jittered;
 
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldSelector=\
                           metadata.name%3Dmappings.getambassador.io";
 
-/// Looks after it for ever; `mappings` is the kind that is looked at.
+/// Looks after it for ever; `mappings` is the collection that is looked at.
 pub(super) async fn follow(
     api: Api,
-    mappings: Target,
+    mappings: String,
     mut installed: Installed,
     is_dead: watch::Sender<bool>,
 ) {
-    let one = format!("{}?limit=1", mappings.places[0].path);
+    let one = format!("{mappings}?limit=1");
     loop {
         let look = async {
             if !is_asked_for(&api).await {

@@ -15,6 +15,8 @@ use super::follow::Sink;
 pub(super) struct Installed {
     names: Arc<Mutex<Names>>,
     news: watch::Receiver<()>,
+    /// Whether a webhook that has to convert objects does not: see [`super::conversion`].
+    is_dead: watch::Receiver<bool>,
 }
 
 #[derive(Default)]
@@ -24,11 +26,13 @@ struct Names {
 }
 
 impl Installed {
-    /// With who has to be told.
-    pub(super) fn new() -> (Self, Definitions) {
+    /// With who has to be told of definitions, and whether their webhook is dead.
+    pub(super) fn new() -> (Self, Definitions, watch::Sender<bool>) {
         let (tell, news) = watch::channel(());
+        let (conversion, is_dead) = watch::channel(false);
         let names = Arc::<Mutex<Names>>::default();
-        (Self { names: Arc::clone(&names), news }, Definitions { names, tell })
+        let installed = Self { names: Arc::clone(&names), news, is_dead };
+        (installed, Definitions { names, tell }, conversion)
     }
 
     /// Whether there is one of that name; `None` where that is not known.
@@ -42,6 +46,16 @@ impl Installed {
         if self.news.changed().await.is_err() {
             // Nobody tells any more.
             std::future::pending().await
+        }
+    }
+
+    /// Waits until another version than the one at this place of several may be the one to follow: a
+    /// better one may be served now, objects may be converted again, or not be any more.
+    pub(super) async fn moved(&mut self, at: usize, of: usize) {
+        tokio::select! {
+            Ok(()) = self.news.changed(), if at > 0 => {}
+            Ok(()) = self.is_dead.changed(), if of > 1 => {}
+            else => std::future::pending().await,
         }
     }
 }

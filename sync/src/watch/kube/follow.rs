@@ -16,7 +16,6 @@ use std::time::Instant;
 
 use ringway_core::limits;
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 
 use super::api::{Api, Event, Failure, Head, Page, failure};
 use super::definitions::Installed;
@@ -38,21 +37,19 @@ pub(super) trait Sink {
 }
 
 /// Follows a resource for ever. `before` are objects (`namespace/name`) that the sink has from
-/// elsewhere and is to be told of if they are not there. `is_dead`: whoever converts objects to the
-/// first of several versions.
+/// elsewhere and is to be told of if they are not there.
 pub(super) async fn follow(
     api: Api,
     target: Target,
     sink: impl Sink,
     installed: Installed,
     before: Vec<Box<str>>,
-    is_dead: watch::Receiver<bool>,
 ) {
     let hasher = RandomState::new();
     // In no version that there is.
     let known = before.into_iter().map(|name| (name, 0)).collect();
     let follower = Follower { api, target, sink, at: 0, known, hasher, version: None };
-    follower.run(installed, is_dead).await;
+    follower.run(installed).await;
 }
 
 struct Follower<S> {
@@ -69,22 +66,17 @@ struct Follower<S> {
 }
 
 impl<S: Sink> Follower<S> {
-    async fn run(mut self, mut installed: Installed, mut is_dead: watch::Receiver<bool>) {
+    async fn run(mut self, mut installed: Installed) {
         let mut backoff = Backoff::new(limits::KUBE_BACKOFF_MIN, limits::KUBE_BACKOFF_MAX);
         let mut unconverted = None;
         loop {
             let place = self.target.places[self.at].clone();
-            let has_better = self.at > 0;
+            let (at, places) = (self.at, self.target.places.len());
             let outcome = match self.version.clone() {
                 None => self.list(&place).await,
                 Some(version) => tokio::select! {
                     outcome = self.watch(&place, &version) => outcome,
-                    // A better version may be served now.
-                    () = installed.changed(), if has_better => Err(Failure::Gone),
-                    // It may be converted again, or not be any more.
-                    Ok(()) = is_dead.changed(), if self.target.places.len() > 1 => {
-                        Err(Failure::Gone)
-                    }
+                    () = installed.moved(at, places) => Err(Failure::Gone),
                 },
             };
             match outcome {

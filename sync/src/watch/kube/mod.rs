@@ -117,6 +117,7 @@ impl Cluster {
     pub fn follow(options: &Options, own: &str, wake: Sender<()>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let targets = resource::targets(&options.scope);
+        let mappings = resource::mappings(&options.scope);
         let inbox = Arc::new(Inbox::new(targets.len(), wake));
         let (wanted, secrets_wanted) = watch::channel(BTreeSet::new());
         let config = runtime.block_on(configuration(options))?;
@@ -135,15 +136,9 @@ impl Cluster {
         let writes = options.writes;
         let thread = std::thread::Builder::new().name("kube".into()).spawn(move || {
             runtime.block_on(async {
-                let (installed, definitions) = Installed::new();
-                let (conversion, is_dead) = watch::channel(false);
+                let (installed, definitions, conversion) = Installed::new();
                 let mut tasks = JoinSet::new();
                 for (kind, target) in targets {
-                    if kind == Kind::Mapping {
-                        let (api, target) = (api.clone(), target.clone());
-                        let conversion = conversion.clone();
-                        tasks.spawn(conversion::follow(api, target, installed.clone(), conversion));
-                    }
                     let sink = Objects {
                         kind,
                         inbox: Arc::clone(&told),
@@ -156,11 +151,10 @@ impl Cluster {
                     };
                     let before = before.get(kind.as_str()).cloned().unwrap_or_default();
                     let installed = installed.clone();
-                    let is_dead = is_dead.clone();
-                    let task =
-                        follow::follow(api.clone(), target, sink, installed, before, is_dead);
-                    tasks.spawn(task);
+                    tasks.spawn(follow::follow(api.clone(), target, sink, installed, before));
                 }
+                let changes = installed.clone();
+                tasks.spawn(conversion::follow(api.clone(), mappings, changes, conversion));
                 tasks.spawn(secrets::follow(api.clone(), told, secrets_wanted));
                 if writes {
                     let installed = installed.clone();
@@ -168,8 +162,7 @@ impl Cluster {
                     tasks.spawn(write(api, installed, arrives, observed, addresses, counted));
                 }
                 let target = resource::definitions();
-                let before = Vec::new();
-                tasks.spawn(follow::follow(api, target, definitions, installed, before, is_dead));
+                tasks.spawn(follow::follow(api, target, definitions, installed, Vec::new()));
                 // None of them ends by itself.
                 tasks.join_next().await;
             });

@@ -79,6 +79,11 @@ pub(super) fn targets(scope: &Scope) -> Vec<(Kind, Target)> {
     kinds.into_iter().map(of).collect()
 }
 
+/// The collection of Mappings in the newest version.
+pub(super) fn mappings(scope: &Scope) -> String {
+    place(EMISSARY[0], "mappings", scope.namespace.as_deref()).path
+}
+
 /// The definitions of the resources themselves.
 pub(super) fn definitions() -> Target {
     let place = place("apiextensions.k8s.io/v1", "customresourcedefinitions", None);

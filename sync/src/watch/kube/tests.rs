@@ -142,8 +142,7 @@ fn follow_until(
         let api = Api::new(Client::try_from(config).unwrap());
         let targets = resource::targets(&Scope::default());
         let (_, target) = targets.into_iter().find(|(kind, _)| *kind == Kind::Mapping).unwrap();
-        let (_, is_dead) = watch::channel(false);
-        tokio::spawn(follow::follow(api, target, heard, installed, Vec::new(), is_dead));
+        tokio::spawn(follow::follow(api, target, heard, installed, Vec::new()));
         let patience = tokio::time::Instant::now() + Duration::from_secs(10);
         while !is_enough(&all.all()) {
             assert!(tokio::time::Instant::now() < patience, "{:?} {:?}", all.all(), fake.asked());
@@ -168,7 +167,7 @@ fn a_list_in_pages_then_a_watch_that_goes_on_where_it_ended() {
         ),
         answer("resourceVersion=12", 200, event("ADDED", &object("c", 13))),
     ]);
-    let (installed, _definitions) = Installed::new();
+    let (installed, _definitions, _) = Installed::new();
     let heard = follow_until(&fake, installed, |heard| heard.contains(&"c v3alpha1".into()));
     let heard: Vec<&str> =
         heard.iter().map(String::as_str).filter(|h| !h.contains("failed")).collect();
@@ -184,7 +183,7 @@ fn what_is_too_old_is_listed_anew_and_only_differences_are_told() {
         answer("watch=1", 200, event("ERROR", gone)),
         answer("limit=", 200, list(9, "", &[object("a", 1), object("c", 8)])),
     ]);
-    let (installed, _definitions) = Installed::new();
+    let (installed, _definitions, _) = Installed::new();
     let heard = follow_until(&fake, installed, |heard| {
         heard.iter().filter(|h| *h == "listed").count() == 2
     });
@@ -205,7 +204,7 @@ fn objects_stay_until_their_definition_is_gone() {
     // As often as it is asked until the definition is known to be gone.
     .chain((0..1_000).map(|_| answer("mappings?limit=", 404, "")));
     let fake = Fake::start(answers.collect());
-    let (installed, mut definitions) = Installed::new();
+    let (installed, mut definitions, _) = Installed::new();
     let name = r#"{"metadata": {"name": "mappings.getambassador.io"}}"#;
     definitions.set(&serde_json::from_str(name).unwrap(), name, "v1");
     definitions.listed();
@@ -226,7 +225,7 @@ fn an_older_version_serves_where_nobody_converts_to_the_newest() {
         answer("v3alpha1/mappings?limit=", 500, dead),
         answer("v2/mappings?limit=", 200, list(5, "", &[object("a", 1)])),
     ]);
-    let (installed, _definitions) = Installed::new();
+    let (installed, _definitions, _) = Installed::new();
     let heard = follow_until(&fake, installed, |heard| heard.contains(&"listed".into()));
     assert_eq!(heard[..2], ["a v2", "listed"]);
 }
@@ -245,7 +244,7 @@ fn failures_take_nothing_away_and_are_tried_again() {
         answer("watch=1", 500, status(500)),
         answer("resourceVersion=5", 200, event("MODIFIED", &object("a", 6))),
     ]);
-    let (installed, _definitions) = Installed::new();
+    let (installed, _definitions, _) = Installed::new();
     let heard = follow_until(&fake, installed, |heard| {
         heard.iter().filter(|h| *h == "a v3alpha1").count() == 2
     });
