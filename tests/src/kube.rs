@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::{Context as _, Result, ensure};
+use ringway_core::crd::schema::DEFINITIONS;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
@@ -114,6 +115,16 @@ impl Rig {
     pub fn install(&self) -> Result<()> {
         let crds = repository().join("deploy/crds");
         self.kubectl(&["apply", "--server-side", "-f", &crds.to_string_lossy()], "")?;
+        self.await_definitions()
+    }
+
+    /// Applies definitions, whoever wrote what is there, and waits for them.
+    pub fn define(&self, manifests: &str) -> Result<()> {
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], manifests)?;
+        self.await_definitions()
+    }
+
+    fn await_definitions(&self) -> Result<()> {
         self.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "")?;
         Ok(())
     }
@@ -319,6 +330,21 @@ impl Cluster {
         client.response(method).expect("it answers")
     }
 
+    /// Deletes all objects of Emissary's kinds, in every namespace: for who has the API server alone.
+    #[track_caller]
+    pub fn clear(&self) {
+        let namespaces = self.get("/api/v1/namespaces").unwrap_or_default();
+        for namespace in namespaces["items"].as_array().into_iter().flatten() {
+            let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
+            for definition in DEFINITIONS {
+                let kinds = definition.plural;
+                let path = format!("/apis/getambassador.io/v3alpha1/namespaces/{name}/{kinds}");
+                let answer = self.ask(&request("DELETE", &path, "application/json", ""), "DELETE");
+                assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            }
+        }
+    }
+
     /// Creates an object; the path is its collection's.
     #[track_caller]
     pub fn create(&self, path: &str, object: &Value) -> Value {
@@ -350,8 +376,13 @@ impl Cluster {
 
     /// The path of one of this namespace's objects of a kind of Emissary's.
     pub fn path(&self, plural: &str, name: &str) -> String {
+        self.path_in("v3alpha1", plural, name)
+    }
+
+    /// The same in another version.
+    pub fn path_in(&self, version: &str, plural: &str, name: &str) -> String {
         let namespace = &self.namespace;
-        format!("/apis/getambassador.io/v3alpha1/namespaces/{namespace}/{plural}/{name}")
+        format!("/apis/getambassador.io/{version}/namespaces/{namespace}/{plural}/{name}")
     }
 }
 

@@ -27,6 +27,33 @@ spec: {{hostname: \"*\", {spec}}}
     )
 }
 
+/// The definition of a kind of another project; `spec` is what follows in the schema of its spec, on
+/// lines of their own, twelve blanks deep.
+pub fn definition(group: &str, version: &str, kind: &str, spec: &str) -> String {
+    let name = kind.to_lowercase();
+    format!(
+        "---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{name: {name}s.{group}, annotations: {{api-approved.kubernetes.io: unapproved}}}}
+spec:
+  group: {group}
+  scope: Namespaced
+  names: {{kind: {kind}, plural: {name}s, singular: {name}}}
+  versions:
+  - name: {version}
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        required: [spec]
+        properties:
+          spec:
+            type: object{spec}"
+    )
+}
+
 /// A Service of one port, 80.
 pub fn service(name: &str) -> String {
     format!(

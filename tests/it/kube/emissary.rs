@@ -140,13 +140,6 @@ fn definitions(webhook: SocketAddr) -> String {
     all
 }
 
-/// Applies definitions and waits until they are what is served.
-fn define(rig: &Rig, manifests: &str) {
-    let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    rig.kubectl(&apply, manifests).unwrap_or_else(|error| panic!("{error:#}"));
-    rig.kubectl(&["wait", "--for=condition=Established", "crd", "--all"], "").unwrap();
-}
-
 const REPAIR: &str = "ringway crds --repair | sh";
 const REPLACE: &str = "ringway crds | kubectl apply --server-side --force-conflicts -f -";
 
@@ -193,16 +186,14 @@ fn emissary_s_definitions_are_read_whatever_becomes_of_their_webhook() {
     let _restored = Restored(rig);
     let at = SocketAddr::from((address::fresh(), 9443));
     let alive = webhook(at);
-    define(rig, &definitions(at));
+    rig.define(&definitions(at)).unwrap();
     let namespace = &cluster.namespace;
     let doctor = || {
         shell(&format!(
             "AMBASSADOR_NAMESPACE={namespace} AMBASSADOR_SINGLE_NAMESPACE=true ringway doctor || true"
         ))
     };
-    let path = |version: &str, name: &str| {
-        format!("/apis/getambassador.io/{version}/namespaces/{namespace}/mappings/{name}")
-    };
+    let path = |version: &str, name: &str| cluster.path_in(version, "mappings", name);
 
     // It converts both ways.
     cluster.apply(
@@ -267,7 +258,7 @@ fn emissary_s_definitions_are_read_whatever_becomes_of_their_webhook() {
 
     // And back again.
     let _alive = webhook(at);
-    define(rig, &definitions(at));
+    rig.define(&definitions(at)).unwrap();
     await_all(&gateway, "/oldest/");
     cluster.patch(&path("v2", "old"), &json!({"spec": {"prefix": "/again/"}}));
     await_all(&gateway, "/again/");

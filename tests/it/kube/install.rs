@@ -6,34 +6,17 @@ use std::fs;
 
 use ringway_tests::gateway::{Gateway, repository};
 use ringway_tests::kube::{Cluster, await_status};
+use ringway_tests::manifest::definition;
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, helm, wait_until, yaml};
 use serde_json::Value;
 
 use super::base;
-use super::contracts::prometheus::MONITORS;
+use super::contracts::prometheus::monitors;
 use crate::deploy::chart::VALUES;
 
-/// The definition of the Security Profiles Operator's kind, as far as the chart makes use of it.
-const PROFILES: &str = "---
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: seccompprofiles.security-profiles-operator.x-k8s.io, annotations: {api-approved.kubernetes.io: unapproved}}
-spec:
-  group: security-profiles-operator.x-k8s.io
-  scope: Namespaced
-  names: {kind: SeccompProfile, plural: seccompprofiles, singular: seccompprofile}
-  versions:
-  - name: v1beta1
-    served: true
-    storage: true
-    schema:
-      openAPIV3Schema:
-        type: object
-        required: [spec]
-        properties:
-          spec:
-            type: object
+/// Of the Security Profiles Operator's kind, as far as the chart makes use of it.
+const PROFILE: &str = "
             required: [defaultAction]
             properties:
               defaultAction: {type: string}
@@ -56,14 +39,9 @@ spec:
 fn the_api_server_takes_every_object_of_the_chart() {
     let Some(cluster) = Cluster::begin("chart") else { return };
     let rig = cluster.rig();
-    cluster.apply(MONITORS);
-    cluster.apply(PROFILES);
-    let definitions = [
-        "servicemonitors.monitoring.coreos.com",
-        "seccompprofiles.security-profiles-operator.x-k8s.io",
-    ];
-    let established = ["wait", "--for=condition=Established", "crd"];
-    rig.kubectl(&[&established[..], &definitions].concat(), "").unwrap();
+    let group = "security-profiles-operator.x-k8s.io";
+    let profiles = definition(group, "v1beta1", "SeccompProfile", PROFILE);
+    rig.define(&(monitors() + &profiles)).unwrap();
     // Secrets of theirs may be read, by a role there.
     let namespace =
         |name| format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
@@ -113,9 +91,10 @@ fn commands(of: &str) -> Vec<String> {
 
 #[test]
 fn the_readme_s_commands_install_it() {
-    // The release sees all namespaces.
     let Some(cluster) = Cluster::alone("readme") else { return };
     let rig = cluster.rig();
+    // The release sees all namespaces: what others left guards access, listens where nobody can, ...
+    cluster.clear();
     let shell = |line: &str| rig.shell(line).unwrap_or_else(|error| panic!("{error:#}"));
     let commands = commands("helm install ringway");
     let [apply, install, get] = &commands[..] else { panic!("{commands:?}") };
@@ -128,8 +107,7 @@ fn the_readme_s_commands_install_it() {
     );
     // What its Pods would run.
     let options = cluster.options_of_release("ringway", "ringway");
-    // An API server whose definitions were replaced a moment ago takes its time.
-    let gateway = (0..6).find_map(|_| Gateway::start("", &options).ok()).unwrap();
+    let gateway = Gateway::start("", &options).unwrap_or_else(|error| panic!("{error:#}"));
     wait_until("it serves", PATIENCE, || {
         gateway.get(8080, "/quote/", "readme.example").is_ok_and(|answer| answer.status == 200)
     });

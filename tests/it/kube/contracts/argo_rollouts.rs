@@ -64,8 +64,7 @@ fn a_rollout_shifts_traffic_step_by_step() {
         .map(|(name, upstream)| service(name) + &slice(name, &[upstream.address()]));
     cluster.apply(&(listener(8080) + MANIFESTS + &services.concat()));
     let gateway = cluster.gateway();
-    let collection = format!("/apis/getambassador.io/v2/namespaces/{}/mappings", cluster.namespace);
-    let path = |name: &str| format!("{collection}/{name}");
+    let path = |name: &str| cluster.path_in("v2", "mappings", name);
     await_share(&gateway, 0);
     wait_until("the status is written, which the controller copies", PATIENCE, || {
         cluster.get(&path("shop")).is_some_and(|base| base["status"]["state"] == "Running")
@@ -80,7 +79,7 @@ fn a_rollout_shifts_traffic_step_by_step() {
     let service = made["spec"]["service"].as_str().unwrap().replacen("stable", "canary", 1);
     made["spec"]["service"] = service.into();
     made["spec"]["weight"] = 20.into();
-    cluster.create(&collection, &made);
+    cluster.create(path("").trim_end_matches('/'), &made);
     await_share(&gateway, 20);
     for weight in [50, 80, 100] {
         update(&cluster, &path("shop-canary"), |canary| canary["spec"]["weight"] = weight.into());

@@ -4,6 +4,7 @@
 
 use ringway_tests::gateway::ADMIN_PORT;
 use ringway_tests::kube::{Cluster, await_status};
+use ringway_tests::manifest::definition;
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{helm, yaml};
 use serde_json::Value;
@@ -11,25 +12,11 @@ use serde_json::Value;
 use super::super::base;
 
 /// The definition of their kind, as far as the chart makes use of it.
-pub(crate) const MONITORS: &str = "---
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: servicemonitors.monitoring.coreos.com, annotations: {api-approved.kubernetes.io: unapproved}}
-spec:
-  group: monitoring.coreos.com
-  scope: Namespaced
-  names: {kind: ServiceMonitor, plural: servicemonitors, singular: servicemonitor}
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    schema:
-      openAPIV3Schema:
-        type: object
-        required: [spec]
-        properties:
-          spec:
-            type: object
+pub(crate) fn monitors() -> String {
+    definition("monitoring.coreos.com", "v1", "ServiceMonitor", SPEC)
+}
+
+const SPEC: &str = "
             required: [endpoints, selector]
             properties:
               endpoints:
@@ -57,10 +44,7 @@ spec:
 fn a_service_monitor_leads_to_the_metrics() {
     let Some(cluster) = Cluster::begin("monitor") else { return };
     let namespace = &cluster.namespace;
-    cluster.apply(MONITORS);
-    let monitors =
-        ["wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com"];
-    cluster.rig().kubectl(&monitors, "").unwrap();
+    cluster.rig().define(&monitors()).unwrap();
     let values = "metrics: {serviceMonitor: {enabled: true, interval: 30s, scrapeTimeout: 10s, \
                   selector: {release: prometheus}}}";
     let rendered = helm::render(namespace, values, &[]).unwrap();
