@@ -311,7 +311,7 @@ fn resting(browser: &mut Browser<'_>) -> Result<()> {
         body.extend(other.some_body()?);
     }
     other.leave();
-    wait_until("the call is cancelled", 6 * PATIENCE, || cancelled(browser).unwrap() > before);
+    wait_until("the call is cancelled", PATIENCE, || cancelled(browser).unwrap() > before);
     Ok(())
 }
 

@@ -85,7 +85,8 @@ fn empty(n: u32) -> Frame {
     if n == 0 { post().unfinished() } else { continuation(1, b"") }
 }
 
-/// Sends frames as fast as it can until the connection ends; how many, and with which code.
+/// Sends frames as fast as it can until the connection ends, at most so many (that many are enough:
+/// how many the gateway took by then, the kernel's buffers hide); how many, and with which code.
 fn attack(gateway: &Gateway, frames: Attack, most: u32) -> (u32, Option<Code>) {
     let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
     peer.socket().set_write_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -117,9 +118,7 @@ fn each_misuse_ends_the_connection_with_its_code() {
             let (sent, code) = attack(&gateway, frames, most);
             let taken = begin.elapsed();
             println!("{driver}: {name}: {code:?} after {sent} turns in {taken:?}");
-            if sent >= most {
-                wrong.push(format!("{name}: still there after {sent} turns, {code:?}"));
-            } else if !code.is_some_and(|code| codes.contains(&code)) {
+            if !code.is_some_and(|code| codes.contains(&code)) {
                 wrong.push(format!("{name}: {code:?} after {sent} turns, not {codes:?}"));
             }
             let grown = gateway.rss().unwrap().saturating_sub(before);
