@@ -871,6 +871,17 @@ impl Problems {
         self.say(object, "spec.port", (Severity::Error, "AddressTaken"), message, None);
     }
 
+    /// The reason of what can only be known where a listener is to be.
+    pub const ADDRESS_NOT_BOUND: &str = "AddressNotBound";
+
+    /// `error` is the kernel's.
+    pub fn address_not_bound(&mut self, object: &Ref, address: std::net::SocketAddr, error: &str) {
+        let message = format!("cannot listen on {address}: {error}");
+        let help = "free the address, or write another port; it is tried again all the time";
+        let verdict = (Severity::Error, Self::ADDRESS_NOT_BOUND);
+        self.say(object, "spec.port", verdict, message, help);
+    }
+
     pub(crate) fn listener_without_hosts(&mut self, object: &Ref) {
         let message = "disabled: it binds no Host".to_owned();
         let help = "widen its hostBinding, or write a Host that it binds";

@@ -25,7 +25,7 @@ use ringway_core::ir::Ir;
 use ringway_core::limits;
 use ringway_core::link::{Command, Fleet};
 use ringway_core::name::{Generation, Ref};
-use ringway_core::problem::{Problems, Severity};
+use ringway_core::problem::{Problem, Problems, Severity};
 use ringway_core::snapshot::{Settings, Snapshot};
 use ringway_core::table::Table;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -148,9 +148,14 @@ impl State {
         }
     }
 
-    /// The last build.
+    /// The last build, with which of its listeners cannot be bound.
     pub fn report(&self) -> Arc<Report> {
-        Arc::clone(&self.report.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.progress.bind_failures();
+        if report.bind_failures != failures {
+            Arc::make_mut(&mut report).set_bind_failures(failures);
+        }
+        Arc::clone(&report)
     }
 
     pub(crate) fn set_report(&self, report: Report) {
@@ -165,6 +170,8 @@ pub struct Report {
     pub ir: Arc<Ir>,
     pub snapshot: Snapshot,
     pub diagnostics: Vec<Diagnostic>,
+    /// Addresses that cannot be bound, and why: among the diagnostics.
+    pub bind_failures: Vec<(SocketAddr, String)>,
     /// Objects whose last accepted version is served instead of what is written.
     pub outdated: BTreeSet<Ref>,
     /// Objects that are refused as they are written.
@@ -183,6 +190,33 @@ impl Report {
     /// Problems that weigh this much.
     pub fn count(&self, severity: Severity) -> usize {
         self.diagnostics.iter().filter(|d| d.severity == severity).count()
+    }
+
+    fn set_bind_failures(&mut self, failures: Vec<(SocketAddr, String)>) {
+        self.diagnostics.retain(|d| d.reason != Problems::ADDRESS_NOT_BOUND);
+        let mut problems = Problems::default();
+        for listener in &self.ir.listeners {
+            let failure = failures.iter().find(|(at, _)| *at == listener.address);
+            let Some((at, error)) = failure else { continue };
+            match self.snapshot.object(&listener.object) {
+                Some(_) => problems.address_not_bound(&listener.object, *at, error),
+                // Nobody wrote it: TCPMappings need it.
+                None => {
+                    for route in listener.tcp_routes() {
+                        for member in &route.members {
+                            problems.address_not_bound(&member.object, *at, error);
+                        }
+                    }
+                }
+            }
+        }
+        let of_problem = |problem: &Problem| {
+            let object = self.snapshot.object(&problem.object);
+            Diagnostic::of_problem(problem, object.map(|object| &object.origin))
+        };
+        self.diagnostics.extend(problems.iter().map(of_problem));
+        store::sort(&mut self.diagnostics);
+        self.bind_failures = failures;
     }
 }
 
@@ -511,6 +545,7 @@ impl Work {
                 let mut report = (*self.state.report()).clone();
                 report.updates_rejected += 1;
                 report.diagnostics = self.diagnostics(&Problems::default());
+                report.bind_failures.clear();
                 self.state.set_report(report);
                 self.say_served();
             }
@@ -555,6 +590,7 @@ impl Work {
             ir: built.ir,
             snapshot: self.store.snapshot().clone(),
             diagnostics,
+            bind_failures: Vec::new(),
             outdated: built.outdated,
             refused,
             foreign,

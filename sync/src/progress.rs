@@ -142,7 +142,7 @@ impl Progress {
         self.rest().feeds.get(&cluster).map(Arc::clone)
     }
 
-    /// Every worker serves a configuration, and its listeners are bound.
+    /// Every worker serves a configuration, and its listeners are bound, or one at least is.
     pub(crate) fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
     }

@@ -366,7 +366,8 @@ impl Publisher {
                 Err(error) => failures.push((bind.address, error.to_string())),
             }
         }
-        for (address, error) in &failures {
+        let known = self.progress.bind_failures();
+        for (address, error) in failures.iter().filter(|failure| !known.contains(failure)) {
             log::error(format!("cannot listen on {address}: {error}"));
         }
         self.bind_at = (!failures.is_empty()).then(|| now + BIND_RETRY);
@@ -386,8 +387,9 @@ impl Publisher {
                 newest.summary
             ));
         }
-        let all_bound = self.bind_at.is_none();
-        if self.has_answers(now) && all_bound && !self.stopped {
+        // One address that somebody else has does not hold the others back.
+        let listens = self.bind_at.is_none() || !self.bound.is_empty();
+        if self.has_answers(now) && listens && !self.stopped {
             self.progress.set_serving();
         }
     }

@@ -394,6 +394,37 @@ fn free_port() -> u16 {
     TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// What cannot be bound hurts nobody else, is told of, and is bound once it can be.
+#[test]
+fn an_address_that_somebody_has_is_waited_for() {
+    let (http, raw) = (Upstream::echo("a").unwrap(), lines_at("l"));
+    for driver in DRIVERS {
+        let taken = TcpListener::bind((ringway_tests::address::fresh(), 9000)).unwrap();
+        let at = taken.local_addr().unwrap();
+        let spec = format!("address: {}, port: 9000, service: '{}'", at.ip(), raw.address());
+        let manifests = listener(8080)
+            + &mapping("all", &format!("prefix: /, service: '{}'", http.address()))
+            + &tcp("one", &spec);
+        let gateway = start(&manifests, driver, &[]);
+        assert_eq!(gateway.get(8080, "/", "a").unwrap().status, 200, "on {driver}");
+        let problems = || gateway.admin("/api/v1/problems?format=text").unwrap().text();
+        let said = format!("cannot listen on {at}: Address already in use");
+        assert!(problems().contains(&said), "on {driver}: {}", problems());
+        assert!(problems().contains("TCPMapping default/one"), "on {driver}: {}", problems());
+        drop(taken);
+        let mut client = None;
+        wait_until("it is bound", PATIENCE, || {
+            client = TcpStream::connect(at).ok();
+            client.is_some()
+        });
+        let mut client = client.unwrap();
+        client.write_all(b"x\n").unwrap();
+        assert_eq!(read_line(&mut client), "l: x\n", "on {driver}");
+        wait_until("it is no problem any more", PATIENCE, || !problems().contains(&said));
+        assert_eq!(gateway.log().matches(&said).count(), 1, "on {driver}: {}", gateway.log());
+    }
+}
+
 #[test]
 fn the_wildcard_and_one_address_share_a_port() {
     let (http, raw) = (Upstream::echo("a").unwrap(), lines_at("l"));

@@ -76,6 +76,14 @@ pub struct Listener {
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
 }
 
+impl Listener {
+    /// What TCPMappings take of its connections.
+    pub fn tcp_routes(&self) -> impl Iterator<Item = &Arc<TcpRoute>> {
+        let of_names = self.tls.iter().filter_map(|chain| chain.tcp.as_ref());
+        self.tcp.iter().chain(of_names)
+    }
+}
+
 /// What becomes of TLS connections for one server name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TlsChain {

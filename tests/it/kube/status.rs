@@ -3,7 +3,7 @@
 
 use ringway_tests::gateway::Gateway;
 use ringway_tests::kube::{Cluster, await_status};
-use ringway_tests::manifest::mapping;
+use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
 use serde_json::{Value, json};
@@ -94,6 +94,29 @@ fn statuses_say_what_is_served() {
     let inactive = |object: &Value| object["status"]["state"] == "Inactive";
     let object = await_object(&cluster, &cluster.path("mappings", "lost"), "it rests", inactive);
     assert_eq!(condition(&object, "Programmed"), Some(("False", "NotServed")));
+}
+
+#[test]
+fn a_listener_that_cannot_be_bound_says_so() {
+    let Some(cluster) = Cluster::begin("unbound") else { return };
+    let echo = Upstream::echo("one").unwrap();
+    cluster.apply(&base(&echo.address()));
+    let gateway = cluster.gateway();
+    let programmed = |status: &'static str, reason: &'static str| {
+        move |object: &Value| condition(object, "Programmed") == Some((status, reason))
+    };
+    let taken = std::net::TcpListener::bind(gateway.address(8081)).unwrap();
+    cluster.apply(&listener(8081));
+    let path = cluster.path("listeners", "http-8081");
+    let unbound = programmed("False", "AddressNotBound");
+    let object = await_object(&cluster, &path, "it is not bound", unbound);
+    assert_eq!(condition(&object, "Accepted"), Some(("True", "Accepted")));
+    wait_until("an event says so", PATIENCE, || {
+        events(&cluster, "http-8081").contains(&"AddressNotBound".into())
+    });
+    drop(taken);
+    await_object(&cluster, &path, "it is bound", programmed("True", "Programmed"));
+    assert_eq!(gateway.get(8081, "/quote/", "a").unwrap().status, 200);
 }
 
 /// Objects of somebody else have no status of ours, and what others wrote stays.

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use ringway_core::crd::source::Diagnostic;
 use ringway_core::crd::{Object, Spec};
 use ringway_core::name::{Kind, Ref};
-use ringway_core::problem::Severity;
+use ringway_core::problem::{Problems, Severity};
 use serde_json::{Value, json};
 
 use crate::gateway::Report;
@@ -28,6 +28,8 @@ pub(super) struct Verdict {
     pub(super) unresolved: Option<Said>,
     /// Somebody else has what it asks for.
     pub(super) conflict: Option<Said>,
+    /// Of a Listener: its address cannot be bound.
+    pub(super) unbound: Option<Said>,
     /// Requests can come to it.
     pub(super) is_served: bool,
     /// An earlier version of it is what serves.
@@ -69,9 +71,11 @@ pub(super) fn verdicts(report: &Report) -> HashMap<Ref, Verdict> {
                 matches!(d.severity, Severity::Error | Severity::FailsClosed)
                     && !is_unresolved(d)
                     && !is_conflict(d)
+                    && !is_unbound(d)
             }),
             unresolved: first(said, is_unresolved),
             conflict: first(said, is_conflict),
+            unbound: first(said, is_unbound),
             is_served: served.contains(name)
                 || object.is_some_and(|o| is_shadow(o) && said.is_empty()),
             is_earlier,
@@ -115,6 +119,10 @@ fn is_conflict(diagnostic: &Diagnostic) -> bool {
     matches!(diagnostic.reason, "HostnameTaken" | "ServerNameTaken" | "AddressTaken" | "Duplicate")
 }
 
+fn is_unbound(diagnostic: &Diagnostic) -> bool {
+    diagnostic.reason == Problems::ADDRESS_NOT_BOUND
+}
+
 fn is_shadow(object: &Object) -> bool {
     matches!(&object.spec, Spec::Mapping(mapping) if mapping.shadow == Some(true))
 }
@@ -135,7 +143,8 @@ pub(super) struct Condition {
 impl Verdict {
     /// The sentence that matters most.
     pub(super) fn complaint(&self) -> Option<&Said> {
-        [&self.refused, &self.conflict, &self.unresolved].into_iter().flatten().next()
+        let all = [&self.refused, &self.conflict, &self.unresolved, &self.unbound];
+        all.into_iter().flatten().next()
     }
 
     pub(super) fn conditions(&self) -> Vec<Condition> {
@@ -149,19 +158,21 @@ impl Verdict {
         if self.is_earlier {
             accepted.message += " (an earlier version is served)";
         }
-        let programmed = match (self.is_served, self.is_earlier) {
-            (true, false) => ("Programmed", ""),
-            (true, true) => ("EarlierVersion", "an earlier version is served"),
-            (false, _) => ("NotServed", "no request can come to it"),
-        };
+        let (is_programmed, reason, message) =
+            match (self.is_served, self.is_earlier, &self.unbound) {
+                (_, _, Some(said)) => (false, said.reason, &*said.message),
+                (true, false, None) => (true, "Programmed", ""),
+                (true, true, None) => (false, "EarlierVersion", "an earlier version is served"),
+                (false, _, None) => (false, "NotServed", "no request can come to it"),
+            };
         let mut conditions = vec![
             accepted,
             condition("ResolvedRefs", &self.unresolved, "ResolvedRefs"),
             Condition {
                 r#type: "Programmed",
-                status: self.is_served && !self.is_earlier,
-                reason: programmed.0,
-                message: programmed.1.to_owned(),
+                status: is_programmed,
+                reason,
+                message: message.to_owned(),
             },
         ];
         if let Some(Said { reason, message }) = &self.conflict {
