@@ -12,6 +12,9 @@ use crate::name::Kind;
 /// What stands before each id where Emissary's webhook stored a v3alpha1 object as v2.
 pub(crate) const STORED_AS_V2: &str = "--apiVersion-v3alpha1-only--";
 
+/// What v2 has for a v3alpha1 Mapping without a host, which is for none.
+pub(crate) const NO_HOST: &str = "_skip_mapping_with_empty_host_";
+
 /// The dialect that an object was written in, from an API server that was asked for this one. Where
 /// nothing converts, what was written in any version is given in all of them; for what a field
 /// means that only matters to Mappings: see [`mapping`]. The ids that Emissary's webhook stores tell,
@@ -56,6 +59,8 @@ pub(crate) fn normalise(kind: Kind, dialect: Dialect, any_shape: bool, spec: &mu
         }
         Kind::Mapping => {
             labels(spec);
+            without_pattern(spec, "regex_headers", "v2BoolHeaders");
+            without_pattern(spec, "regex_query_parameters", "v2BoolQueryParameters");
             if old {
                 mapping(dialect, spec);
             }
@@ -113,8 +118,7 @@ fn mapping(dialect: Dialect, spec: &mut Node<'_>) {
     if let Some(cors) = spec.get_mut("cors") {
         cors_lists(cors);
     }
-    // What Emissary stores in v2 for a v3alpha1 Mapping without a host.
-    if spec.get("host").and_then(Node::as_str) == Some("_skip_mapping_with_empty_host_") {
+    if spec.get("host").and_then(Node::as_str) == Some(NO_HOST) {
         spec.remove("host");
         return;
     }
@@ -128,9 +132,14 @@ fn mapping(dialect: Dialect, spec: &mut Node<'_>) {
     if written("hostname") || authority("headers") || authority("regex_headers") {
         return;
     }
+    let is_regex =
+        matches!(spec.get("host_regex").map(|flag| &flag.value), Some(Value::Bool(true)));
     if !written("host") || empty("host") {
         spec.remove("host");
         spec.insert("hostname", Value::String(Cow::Borrowed("*")));
+    } else if !is_regex {
+        // Emissary's webhook: v2's `host` may have a star, as `hostname` may.
+        rename(spec, "host", "hostname");
     }
 }
 
@@ -173,15 +182,36 @@ fn presence(spec: &mut Node<'_>, name: &str, present: &'static str) {
     }
 }
 
-/// `tls: true` makes the service https, `tls: false` http, whatever scheme it was written with.
+/// What was `true` in v2 stands twice in what Emissary's webhook makes of it: with a pattern, too.
+fn without_pattern(spec: &mut Node<'_>, regex: &str, present: &str) {
+    let present = spec.get(present).into_iter().flat_map(Node::items).filter_map(Node::as_str);
+    let present: Vec<String> = present.map(str::to_owned).collect();
+    if let Some(Value::Map(entries)) = spec.get_mut(regex).map(|map| &mut map.value) {
+        let is_any = |name: &str| present.iter().any(|present| present == name);
+        entries.retain(|(name, pattern)| !(is_any(&name.text) && pattern.as_str() == Some(".*")));
+    }
+}
+
+fn rename(node: &mut Node<'_>, from: &str, to: &'static str) {
+    let Value::Map(entries) = &mut node.value else { return };
+    if let Some((key, _)) = entries.iter_mut().find(|(key, _)| key.text == from) {
+        key.text = Cow::Borrowed(to);
+    }
+}
+
+/// `tls: true` makes the service https, whatever scheme it was written with; `tls: false` says
+/// nothing that the scheme does not say. Emissary: its webhook, and `ircluster.py` before.
 fn explicit_tls(spec: &mut Node<'_>, service: &str) {
     let Some(Value::Bool(tls)) = spec.get("tls").map(|tls| &tls.value) else { return };
     let tls = *tls;
     spec.remove("tls");
+    if !tls {
+        return;
+    }
     let Some(service) = spec.get_mut(service) else { return };
     if let Value::String(text) = &mut service.value {
         let bare = text.split_once("://").map_or(&**text, |(_, rest)| rest);
-        *text = Cow::Owned(format!("{}://{bare}", if tls { "https" } else { "http" }));
+        *text = Cow::Owned(format!("https://{bare}"));
     }
 }
 

@@ -39,6 +39,11 @@ fn boolean_headers_ask_for_presence() {
     );
     assert_eq!(mapping.v2_bool_query_parameters, ["q"]);
     assert!(mapping.query_parameters.is_empty());
+    // As a webhook converts it, in any version.
+    let text = "regex_headers: {x-a: .*, x-b: .*}\nv2BoolHeaders: [x-a]";
+    let mapping = self::mapping("getambassador.io/v3alpha1", text);
+    assert_eq!(mapping.v2_bool_headers, ["x-a"]);
+    assert_eq!(mapping.regex_headers.keys().collect::<Vec<_>>(), ["x-b"]);
 }
 
 #[test]
@@ -51,7 +56,10 @@ fn a_mapping_without_a_host_is_for_all_hosts_in_v2_only() {
     check("getambassador.io/v2", "", Some("*"), None);
     check("getambassador.io/v1", "", Some("*"), None);
     check("getambassador.io/v2", "host: ''", Some("*"), None);
-    check("getambassador.io/v2", "host: a.com", None, Some("a.com"));
+    check("getambassador.io/v2", "host: a.com", Some("a.com"), None);
+    check("getambassador.io/v2", "host: '*.a.com'\nhost_regex: false", Some("*.a.com"), None);
+    check("getambassador.io/v2", "host: a.*\nhost_regex: true", None, Some("a.*"));
+    check("getambassador.io/v3alpha1", "host: a.com", None, Some("a.com"));
     check("getambassador.io/v2", "host: _skip_mapping_with_empty_host_", None, None);
     check("getambassador.io/v2", "headers: {':authority': a.com}", None, None);
     check("getambassador.io/v2", "regex_headers: {':authority': a.*}", None, None);
@@ -71,7 +79,8 @@ fn explicit_tls_sets_the_scheme() {
     }
     check("true", "s:1", "https://s:1", None);
     check("true", "http://s", "https://s", None);
-    check("false", "https://s", "http://s", None);
+    check("false", "https://s", "https://s", None);
+    check("false", "s", "s", None);
     check("ctx", "s", "s", Some("ctx"));
     let (Spec::AuthService(auth), _) = read(
         "getambassador.io/v2",
