@@ -43,6 +43,11 @@ fn main() -> ExitCode {
         Verb::Crds(crds) => cli::crds::crds(&crds),
     };
     outcome.unwrap_or_else(|error| {
+        // `ringway crds | head`: who reads has read enough.
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("ringway: {error:#}");
         ExitCode::from(EXIT_USAGE)
     })
