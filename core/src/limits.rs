@@ -307,6 +307,14 @@ pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A port beside the admin port that is taken is tried again after this time.
 pub const SIDE_PORT_RETRY: Duration = Duration::from_secs(1);
 
+/// Reviews of an API server that the conversion webhook reads and answers at a time; more wait.
+pub const CONVERSIONS_MAX: usize = 4;
+/// Bytes of one review.
+pub const CONVERSION_BYTES_MAX: usize = 32 << 20;
+/// The next review on a connection must begin within this time. Longer than an API server keeps a
+/// connection for it (90 s): it is who closes, and loses no review.
+pub const CONVERSION_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// Names that are resolved at the same time.
 pub const DNS_LOOKUPS_MAX: usize = 64;
 /// A name is resolved again after this time unless its TTL is respected. Envoy:

@@ -3,6 +3,7 @@
 //! code runs under libFuzzer (`fuzz/run TARGET SECONDS`) and, over its committed corpus and
 //! seeded mutations of it, in every `cargo test`.
 
+mod conversion;
 mod grpc_web;
 mod h1;
 mod h2;
@@ -11,6 +12,7 @@ mod proxy_protocol;
 mod route;
 mod segments;
 
+pub use conversion::conversion;
 pub use grpc_web::grpc_web;
 pub use h1::{chunked_body, connection, request_head, response_head};
 pub use h2::{h2_connection, h2_message};
@@ -32,6 +34,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "chunked_body", run: chunked_body, mutations: 50_000 },
     Target { name: "connection", run: connection, mutations: 50_000 },
+    Target { name: "conversion", run: conversion, mutations: 20_000 },
     Target { name: "grpc_web", run: grpc_web, mutations: 20_000 },
     Target { name: "h2_connection", run: h2_connection, mutations: 20_000 },
     Target { name: "h2_message", run: h2_message, mutations: 50_000 },

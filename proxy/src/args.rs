@@ -13,6 +13,7 @@ use ringway_core::snapshot::{ServiceResolution, Settings};
 use ringway_sync::admin;
 use ringway_sync::log::{Level, Style};
 use ringway_sync::watch::kube;
+use ringway_sync::webhook::Webhook;
 
 /// An API gateway that serves Emissary-ingress manifests with a data plane of its own.
 #[derive(Debug, Parser)]
@@ -131,6 +132,8 @@ pub(crate) struct Run {
     pub(crate) stay: bool,
     #[command(flatten)]
     pub(crate) sides: Sides,
+    #[command(flatten)]
+    pub(crate) conversion: Conversion,
     /// Listen beside whoever listens on the same ports already; needs net.ipv4.tcp_migrate_req=1
     #[arg(long, env = "RINGWAY_SHARE_PORTS", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -192,6 +195,31 @@ impl Sides {
             ready: or(self.ready_addr, Some(ready)),
             envoy: or(self.envoy_admin_addr, Some(envoy)),
         }
+    }
+}
+
+/// The webhook that converts objects between versions of getambassador.io, where definitions ask for
+/// one, as Emissary's do.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Conversion {
+    /// Convert objects for the API server, with the certificate in this folder: tls.crt and tls.key,
+    /// which may be renewed at any time [default: nothing is converted]
+    #[arg(long, value_name = "FOLDER", env = "RINGWAY_CONVERSION_CERTIFICATE")]
+    conversion_certificate: Option<PathBuf>,
+    /// Address where the API server asks for it
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "0.0.0.0:9443",
+        env = "RINGWAY_CONVERSION_ADDR"
+    )]
+    conversion_addr: SocketAddr,
+}
+
+impl Conversion {
+    pub(crate) fn webhook(self) -> Option<Webhook> {
+        let address = self.conversion_addr;
+        self.conversion_certificate.map(|certificate| Webhook { address, certificate })
     }
 }
 
@@ -314,6 +342,23 @@ pub(crate) struct Crds {
     /// gone, for `sh`
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Print commands instead that make the API server ask this Service to convert objects: a
+    /// gateway with --conversion-certificate
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service, requires = "ca",
+          conflicts_with = "repair")]
+    pub(crate) webhook: Option<(String, String)>,
+    /// Who signed the certificate that the Service shows, in PEM
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+fn service(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write it as namespace/name".into()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -39,6 +39,7 @@ use crate::store::{self, Change, Store};
 use crate::watch::file::Folder;
 use crate::watch::named::NamedFiles;
 use crate::watch::{Place, Source};
+use crate::webhook::Webhook;
 use crate::{admin, overload, watch};
 
 /// What to run.
@@ -52,6 +53,8 @@ pub struct Options {
     pub admin: SocketAddr,
     /// Emissary's other ports.
     pub sides: admin::Sides,
+    /// Converts objects for the API server.
+    pub webhook: Option<Webhook>,
     /// Having handed over, wait for a signal: whoever started the process would start it again.
     pub stays: bool,
     /// In the form of `/etc/resolv.conf`.
@@ -301,6 +304,9 @@ pub fn run(
             }
         });
         let mut sides = state.options.sides.serve(&state);
+        if let Some(webhook) = state.options.webhook.clone() {
+            sides.spawn(webhook.serve());
+        }
         let mut signals = Signals::new(Arc::clone(&state))?;
         let served = async {
             // A thread that ends has panicked: nothing ends them while this runs.

@@ -15,6 +15,7 @@ pub mod publish;
 pub mod sample;
 pub mod store;
 pub mod watch;
+pub mod webhook;
 
 #[cfg(test)]
 mod scratch;

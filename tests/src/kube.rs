@@ -275,6 +275,13 @@ impl Cluster {
         }
     }
 
+    /// A folder of this name, for files of a test.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.rig.state.join(format!("{}-{name}", self.namespace));
+        fs::create_dir_all(&folder).expect("the rig has a folder");
+        folder
+    }
+
     /// The same where the API server is asked without TLS, at this address.
     pub fn options_at(&self, server: SocketAddr) -> Options {
         let kubeconfig = fs::read_to_string(&self.kubeconfig).expect("it was written");

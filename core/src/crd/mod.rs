@@ -4,6 +4,7 @@
 //! Reading never fails as a whole: each document gives objects, or problems with their place.
 //! Older dialects are normalised to v3alpha1 shapes; values are checked for type, not for sense.
 
+pub mod convert;
 mod decode;
 pub mod dev_portal;
 pub mod encode;

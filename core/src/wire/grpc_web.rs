@@ -246,7 +246,7 @@ impl Encoder {
 }
 
 /// Bytes as base64, padded.
-pub(super) fn base64(bytes: &[u8]) -> Vec<u8> {
+pub fn base64(bytes: &[u8]) -> Vec<u8> {
     let (mut encoder, mut out) = (Encoder::new(Form::Text), Vec::new());
     encoder.text(bytes, &mut out);
     encoder.pad(&mut out);

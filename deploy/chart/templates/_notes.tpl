@@ -31,6 +31,13 @@ epoll. With ringway.seccomp=install the nodes get a profile that does.
 Ports and folders of the nodes are only for namespaces with the label
 pod-security.kubernetes.io/enforce: privileged.
 {{- end }}
+{{- if .Values.ringway.conversion.secretName }}
+
+Every Pod converts objects between versions. To make the API server ask for it, with the authority
+of the Secret's certificate in ca.crt:
+
+  ringway crds --webhook={{ include "ringway.namespace" . }}/{{ include "ringway.fullname" . }}-conversion --ca=ca.crt | sh
+{{- end }}
 {{- if .Values.hostNetwork }}
 
 On the nodes' network a Listener's port is the node's. Ports below 1024 need

@@ -46,7 +46,8 @@ spec:
   {{- end }}
   {{- $install := eq $r.seccomp "install" }}
   {{- $handover := include "ringway.handsOver" $ }}
-  {{- if or $v.volumes $v.volumesRaw $install $handover $r.state.enabled }}
+  {{- $converts := $r.conversion.secretName }}
+  {{- if or $v.volumes $v.volumesRaw $install $handover $r.state.enabled $converts }}
   volumes:
     {{- if $handover }}
     - name: handover
@@ -59,6 +60,11 @@ spec:
       emptyDir:
         medium: Memory
         sizeLimit: {{ $r.state.sizeLimit }}
+    {{- end }}
+    {{- if $converts }}
+    - name: conversion
+      secret:
+        secretName: {{ $converts | quote }}
     {{- end }}
     {{- if $install }}
     - name: seccomp-profile
@@ -159,6 +165,10 @@ spec:
           containerPort: 8877
         - name: snapshot
           containerPort: 8005
+        {{- if $converts }}
+        - name: conversion
+          containerPort: {{ int $r.conversion.port }}
+        {{- end }}
       {{- end }}
       env:
         - name: HOST_IP
@@ -196,6 +206,10 @@ spec:
         {{- end }}
         {{- if $r.state.enabled }}
         {{- $_ := set $env "RINGWAY_STATE_DIR" "/state" }}
+        {{- end }}
+        {{- if $converts }}
+        {{- $_ := set $env "RINGWAY_CONVERSION_CERTIFICATE" "/conversion" }}
+        {{- $_ := set $env "RINGWAY_CONVERSION_ADDR" (printf "0.0.0.0:%d" (int $r.conversion.port)) }}
         {{- end }}
         {{- with $r.workers }}
         {{- $_ := set $env "RINGWAY_WORKERS" . }}
@@ -249,7 +263,7 @@ spec:
       lifecycle:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- if or $v.volumeMounts $v.volumeMountsRaw $handover $r.state.enabled }}
+      {{- if or $v.volumeMounts $v.volumeMountsRaw $handover $r.state.enabled $converts }}
       volumeMounts:
         {{- if $handover }}
         - name: handover
@@ -258,6 +272,11 @@ spec:
         {{- if $r.state.enabled }}
         - name: state
           mountPath: /state
+        {{- end }}
+        {{- if $converts }}
+        - name: conversion
+          mountPath: /conversion
+          readOnly: true
         {{- end }}
         {{- with $v.volumeMounts }}
         {{- toYaml . | nindent 8 }}

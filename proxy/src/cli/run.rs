@@ -28,6 +28,7 @@ pub(crate) fn run(run: Run) -> anyhow::Result<ExitCode> {
     let mut options = options(&run.process, &environment);
     options.settings = run.meaning.settings(&environment);
     options.sides = run.sides.beside(options.admin, &environment);
+    options.webhook = run.conversion.webhook();
     options.stays = run.stay;
     options.place = match run.folder {
         Some(folder) => Place::Folder(folder),
@@ -106,6 +107,7 @@ pub(super) fn options(process: &Process, environment: &Environment) -> Options {
         environment: expansions(),
         admin: process.admin_addr.unwrap_or(environment.admin),
         sides: Sides::default(),
+        webhook: None,
         stays: false,
         resolv_conf: process.resolv_conf.clone(),
         drain_time: process.drain_time.unwrap_or(environment.drain_time),

@@ -97,6 +97,7 @@ fn admin(manifests: &str) -> Admin {
         environment: BTreeMap::new(),
         admin: ([127, 0, 0, 1], 8877).into(),
         sides: Sides::default(),
+        webhook: None,
         stays: false,
         resolv_conf: "/etc/resolv.conf".into(),
         drain_time: Duration::ZERO,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::expect_folder;
 
 /// What users give: the first are values of Emissary's own tests and of its documentation.
-pub(crate) const VALUES: [(&str, &str); 24] = [
+pub(crate) const VALUES: [(&str, &str); 25] = [
     ("default", "{}"),
     ("emissary-single-namespace", "{scope: {singleNamespace: true}, daemonSet: false}"),
     (
@@ -87,6 +87,7 @@ pub(crate) const VALUES: [(&str, &str); 24] = [
         "host-network-alone",
         "{hostNetwork: true, service: {create: false}, ringway: {handover: {enabled: false}}}",
     ),
+    ("conversion", "{ringway: {conversion: {secretName: ringway-conversion, port: 9444}}}"),
     (
         "state",
         "{ringway: {state: {enabled: true, sizeLimit: 32Mi}}, lifecycle: {preStop: {exec: \
@@ -353,6 +354,22 @@ fn on_the_nodes_network_pods_hand_over() {
         let container = super::chart::container(&objects, "DaemonSet");
         assert_eq!(variable(&container, "RINGWAY_HANDOVER"), &Value::Null);
     }
+}
+
+#[test]
+fn objects_are_converted_before_a_pod_is_ready() {
+    let objects = render("conversion");
+    let pod = &one(&objects, "DaemonSet")["spec"]["template"]["spec"];
+    let secret = json!({"secretName": "ringway-conversion"});
+    assert_eq!(pod["volumes"][0], json!({"name": "conversion", "secret": secret}));
+    let container = container(&objects, "DaemonSet");
+    assert_eq!(variable(&container, "RINGWAY_CONVERSION_CERTIFICATE"), "/conversion");
+    assert_eq!(variable(&container, "RINGWAY_CONVERSION_ADDR"), "0.0.0.0:9444");
+    let is_it = |o: &&Value| o["metadata"]["name"] == "ringway-conversion";
+    let service = &objects.iter().find(is_it).unwrap()["spec"];
+    assert_eq!(service["publishNotReadyAddresses"], true);
+    assert_eq!(service["ports"][0]["targetPort"], 9444);
+    assert_eq!(service["type"], Value::Null);
 }
 
 #[test]

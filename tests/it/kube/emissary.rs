@@ -1,112 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Definitions as Emissary's clusters have them: objects are stored as v2, and a webhook makes them
-//! v3alpha1. It answers, it dies, it is done without, and it comes back.
+//! v3alpha1, which is a gateway. It answers, it dies, it is done without, and it comes back.
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use ringway_core::crd::schema;
 use ringway_tests::gateway::Gateway;
-use ringway_tests::head::Reader;
-use ringway_tests::kube::{Cluster, Rig, await_status};
-use ringway_tests::manifest::listener;
-use ringway_tests::upstream::{self, Upstream};
-use ringway_tests::{PATIENCE, address, pki, tls, wait_until, yaml};
-use serde_json::{Value, json};
+use ringway_tests::kube::{Cluster, Rig, await_status, pod_address};
+use ringway_tests::manifest::{listener, service, slice};
+use ringway_tests::upstream::Upstream;
+use ringway_tests::{PATIENCE, pki, wait_until, yaml};
+use serde_json::json;
 
 use super::{HOST, backend};
 
 /// Stands before an id that was given in v3alpha1, where v2 is stored.
 const MANGLED: &str = "--apiVersion-v3alpha1-only--";
 
-/// What v2 has for a v3alpha1 Mapping without a host.
-const NO_HOST: &str = "_skip_mapping_with_empty_host_";
-
-/// One object in the other version, as far as these tests make use of it.
-fn convert(object: &Value, to: &str) -> Value {
-    let mut object = object.clone();
-    let is_old = object["apiVersion"] == "getambassador.io/v2";
-    object["apiVersion"] = to.into();
-    let is_mapping = object["kind"] == "Mapping";
-    let Some(spec) = object["spec"].as_object_mut() else { return object };
-    let ids = |ids: Option<Value>| match ids {
-        Some(Value::Array(ids)) => ids,
-        one => one.into_iter().collect(),
-    };
-    match (is_old, to) {
-        (true, "getambassador.io/v3alpha1") => {
-            let clean = |id: &Value| Value::from(id.as_str().unwrap().trim_start_matches(MANGLED));
-            let ids: Vec<Value> = ids(spec.remove("ambassador_id")).iter().map(clean).collect();
-            if !ids.is_empty() {
-                spec.insert("ambassador_id".into(), ids.into());
-            }
-            if is_mapping {
-                let host = spec.remove("host").unwrap_or_else(|| "*".into());
-                if host != NO_HOST {
-                    spec.insert("hostname".into(), host);
-                }
-            }
-        }
-        (false, "getambassador.io/v2") => {
-            let mangle = |id: &Value| Value::from(format!("{MANGLED}{}", id.as_str().unwrap()));
-            let given = spec.remove("ambassador_id").unwrap_or_else(|| json!(["default"]));
-            let ids: Vec<Value> = ids(Some(given)).iter().map(mangle).collect();
-            spec.insert("ambassador_id".into(), ids.into());
-            if is_mapping {
-                let host = spec.remove("hostname").unwrap_or_else(|| NO_HOST.into());
-                if host != "*" {
-                    spec.insert("host".into(), host);
-                }
-            }
-        }
-        _ => {}
-    }
-    object
-}
-
-/// The webhook, until it is dropped.
-fn webhook(address: SocketAddr) -> Upstream {
-    let leaf = pki::server(&address.ip().to_string()).unwrap();
-    let config = tls::server(&leaf, None).unwrap();
-    let serve = move |socket: TcpStream| {
-        let Ok(stream) = tls::accept(socket, config.clone()) else { return };
-        let mut reader = Reader::new(stream);
-        // Each connection has one answer: one that ends takes no other with it.
-        let Ok(Some(request)) = upstream::request(&mut reader) else { return };
-        let mut review: Value = serde_json::from_slice(&request.body).unwrap();
-        let asked = review["request"].take();
-        let to = asked["desiredAPIVersion"].as_str().unwrap();
-        let objects = asked["objects"].as_array().unwrap();
-        review["response"] = json!({
-            "uid": asked["uid"],
-            "result": {"status": "Success"},
-            "convertedObjects": objects.iter().map(|o| convert(o, to)).collect::<Value>(),
-        });
-        let body = review.to_string();
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let _ = reader.stream.write_all(answer.as_bytes());
-    };
-    Upstream::start(address, serve).unwrap()
+/// A gateway of the cluster that converts objects for it, as a Service leads to it.
+fn converter(cluster: &Cluster, leaf: &pki::Leaf) -> Gateway {
+    let folder = cluster.folder("converter");
+    std::fs::write(folder.join("tls.crt"), &leaf.chain_pem).unwrap();
+    std::fs::write(folder.join("tls.key"), leaf.key_pem()).unwrap();
+    let address = SocketAddr::from((pod_address(), 9443));
+    let mut options = cluster.options();
+    options.args.push(format!("--conversion-certificate={}", folder.display()));
+    options.args.push(format!("--conversion-addr={address}"));
+    // It need not be ready to convert, and others may need it to become so.
+    cluster.apply(&slice("converter", &[address]));
+    Gateway::start("", &options).unwrap()
 }
 
 /// Emissary's definitions in the place of ours: of v2 anything is taken, and of a status `state` and
-/// `reason` is all that is known, for Mappings and Hosts.
-fn definitions(webhook: SocketAddr) -> String {
-    let authority = pki::authority("test").unwrap().pem();
-    let conversion = json!({
-        "strategy": "Webhook",
-        "webhook": {
-            "conversionReviewVersions": ["v1"],
-            "clientConfig": {
-                "url": format!("https://{webhook}/webhooks/crd-convert"),
-                "caBundle": pki::base64(authority.as_bytes()),
-            },
-        },
-    });
+/// `reason` is all that is known, for Mappings and Hosts. Who converts is said apart.
+fn definitions() -> String {
     let mut all = String::new();
     for mut definition in yaml::parse(&schema::manifests()).unwrap() {
         let spec = &mut definition["spec"];
@@ -133,7 +60,6 @@ fn definitions(webhook: SocketAddr) -> String {
             old["schema"]["openAPIV3Schema"]["properties"]["spec"] =
                 json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
             spec["versions"] = json!([old, newest]);
-            spec["conversion"] = conversion.clone();
         }
         all += &format!("---\n{definition}\n");
     }
@@ -184,10 +110,16 @@ fn emissary_s_definitions_are_read_whatever_becomes_of_their_webhook() {
     let shell = |line: &str| rig.shell(line).unwrap_or_else(|error| panic!("{error:#}"));
     let echo = Upstream::echo("one").unwrap();
     let _restored = Restored(rig);
-    let at = SocketAddr::from((address::fresh(), 9443));
-    let alive = webhook(at);
-    rig.define(&definitions(at)).unwrap();
     let namespace = &cluster.namespace;
+    let leaf = pki::server(&format!("converter.{namespace}.svc")).unwrap();
+    let authority = cluster.folder("authority").join("ca.crt");
+    std::fs::write(&authority, pki::authority("test").unwrap().pem()).unwrap();
+    let convert =
+        format!("ringway crds --webhook={namespace}/converter --ca={} | sh", authority.display());
+    cluster.apply(&service("converter").replace("port: 80", "port: 443"));
+    let alive = converter(&cluster, &leaf);
+    rig.define(&definitions()).unwrap();
+    shell(&convert);
     let doctor = || {
         shell(&format!(
             "AMBASSADOR_NAMESPACE={namespace} AMBASSADOR_SINGLE_NAMESPACE=true ringway doctor || true"
@@ -223,7 +155,8 @@ fn emissary_s_definitions_are_read_whatever_becomes_of_their_webhook() {
     cluster.patch(&path("v2", "old"), &json!({"spec": {"prefix": "/older/"}}));
     await_all(&gateway, "/older/");
     let said = doctor();
-    assert!(said.contains(&format!("poor  conversion    by the webhook https://{at}")), "{said}");
+    let by = format!("conversion    by the webhook {namespace}/converter");
+    assert!(said.contains(&format!("poor  {by}")), "{said}");
 
     // It dies: who runs goes on and hears of changes, and who begins reads what is stored.
     drop(alive);
@@ -232,8 +165,8 @@ fn emissary_s_definitions_are_read_whatever_becomes_of_their_webhook() {
     let begun = cluster.gateway();
     await_all(&begun, "/oldest/");
     let said = doctor();
-    assert!(said.contains("which is dead: ") && said.contains("mappings v3alpha1"), "{said}");
-    assert!(said.contains("BAD   conversion"), "{said}");
+    assert!(said.contains(&format!("BAD   {by}, which is dead: ")), "{said}");
+    assert!(said.contains("mappings v3alpha1"), "{said}");
     // Nobody wrote it for nothing.
     assert_eq!(cluster.get(&path("v2", "new")).unwrap()["status"], written["status"]);
 
@@ -256,9 +189,10 @@ fn emissary_s_definitions_are_read_whatever_becomes_of_their_webhook() {
     let begun = cluster.gateway();
     await_all(&begun, "/oldest/");
 
-    // And back again.
-    let _alive = webhook(at);
-    rig.define(&definitions(at)).unwrap();
+    // And back again: who converts begins where its own lists need it.
+    rig.define(&definitions()).unwrap();
+    shell(&convert);
+    let _alive = converter(&cluster, &leaf);
     await_all(&gateway, "/oldest/");
     cluster.patch(&path("v2", "old"), &json!({"spec": {"prefix": "/again/"}}));
     await_all(&gateway, "/again/");

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Form, Record, Schema, legacy, status};
+use crate::crd::convert;
 use crate::crd::decode::Decode;
 use crate::crd::{
     AuthService, ConsulResolver, DevPortal, Filter, FilterPolicy, Host, KubernetesEndpointResolver,
@@ -11,6 +12,7 @@ use crate::crd::{
     TCPMapping, TLSContext, TracingService,
 };
 use crate::name::Kind;
+use crate::wire::grpc_web::base64;
 
 /// The API group of all of them.
 pub(super) const GROUP: &str = "getambassador.io";
@@ -349,6 +351,17 @@ impl Definition {
     /// patch.
     pub fn repair() -> Value {
         json!({"spec": {"conversion": {"strategy": "None", "webhook": null}}})
+    }
+
+    /// What makes a Service the conversion webhook of a definition that is there already, as a
+    /// merge patch; `ca` is PEM.
+    pub fn webhook((namespace, name): (&str, &str), ca: &[u8]) -> Value {
+        let ca = String::from_utf8_lossy(&base64(ca)).into_owned();
+        let service =
+            json!({"namespace": namespace, "name": name, "port": 443, "path": convert::PATH});
+        let client = json!({"service": service, "url": null, "caBundle": ca});
+        let webhook = json!({"conversionReviewVersions": ["v1"], "clientConfig": client});
+        json!({"spec": {"conversion": {"strategy": "Webhook", "webhook": webhook}}})
     }
 }
 
