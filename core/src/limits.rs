@@ -126,15 +126,16 @@ pub const UPSTREAM_STREAMS_MAX: usize = 100;
 /// Requests of one HTTP/2 connection that begin in one turn of a worker: with more at hand, others
 /// have their turn first.
 pub const STREAMS_BEGUN_PER_TURN: usize = 32;
-/// Bytes that a peer may send on one HTTP/2 stream before they were passed on.
+/// Bytes that a peer may send on a new HTTP/2 stream before they were passed on, and what each stream
+/// has for itself: one that is not passed on holds up no other.
+pub const OWN_WINDOW_BYTES: u32 = 64 * 1024;
+/// The same on a stream that is passed on as fast as it comes: it grows from the connection's spare
+/// window.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// The same on all streams of a client's connection together.
+/// The same on all streams of a client's connection together, of which half is spare. To an upstream,
+/// where the streams of a connection are of many clients: all of it is spare, beyond what each stream
+/// has for itself.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// The same on a new stream to an upstream, and what each has for itself: requests of many clients
-/// share a connection, of whom none holds up another by not reading. Streams that are read fast may
-/// be sent up to [`STREAM_WINDOW_BYTES`], all of a connection together [`CONNECTION_WINDOW_BYTES`]
-/// beyond their own.
-pub const UPSTREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// An upstream that owes answers by HTTP/2 and has been silent for this long is asked whether it is
 /// there, by PING. Servers of gRPC take one that is asked more often than every 5 minutes for an
 /// attacker's.

@@ -20,9 +20,7 @@ use std::collections::VecDeque;
 use super::frame::{self, Code, FrameHeader};
 use super::hpack::{Decoder, Encoder, Fields};
 use super::meter::{Flood, Meter, Role};
-use crate::limits::{
-    CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, UPSTREAM_STREAMS_MAX, UPSTREAM_WINDOW_BYTES,
-};
+use crate::limits::{CONNECTION_WINDOW_BYTES, OWN_WINDOW_BYTES, UPSTREAM_STREAMS_MAX};
 
 /// A block as it is sent may be so many times as large as the section that it may come to.
 const BLOCK_TIMES_MAX: usize = 2;
@@ -116,8 +114,7 @@ pub struct Connection<T> {
     /// What the peer may still send, and what of it was not yet given back.
     receive_window: i64,
     unreleased: u32,
-    /// What a new stream may be sent, and what may be given to streams beyond that.
-    stream_window: u32,
+    /// What may be given to streams beyond what each has for itself.
     spare: u32,
 
     streams: Vec<Option<Stream<T>>>,
@@ -231,15 +228,15 @@ impl<T> Connection<T> {
     pub fn new(config: Config) -> Self {
         let Config { role, streams_max, head_bytes_max } = config;
         let mut out = Vec::new();
-        let (stream_window, receive_window) = match role {
-            Role::Server => (STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES),
+        let (receive_window, spare) = match role {
+            Role::Server => (CONNECTION_WINDOW_BYTES, CONNECTION_WINDOW_BYTES / 2),
             Role::Client => (
-                UPSTREAM_WINDOW_BYTES,
-                UPSTREAM_WINDOW_BYTES * UPSTREAM_STREAMS_MAX as u32 + CONNECTION_WINDOW_BYTES,
+                OWN_WINDOW_BYTES * UPSTREAM_STREAMS_MAX as u32 + CONNECTION_WINDOW_BYTES,
+                CONNECTION_WINDOW_BYTES,
             ),
         };
         let common = [
-            (frame::INITIAL_WINDOW_SIZE, stream_window),
+            (frame::INITIAL_WINDOW_SIZE, OWN_WINDOW_BYTES),
             (frame::MAX_HEADER_LIST_SIZE, head_bytes_max as u32),
         ];
         let own = match role {
@@ -269,8 +266,7 @@ impl<T> Connection<T> {
             fields: Fields::new(head_bytes_max),
             receive_window: receive_window.into(),
             unreleased: 0,
-            stream_window,
-            spare: CONNECTION_WINDOW_BYTES,
+            spare,
             streams: Vec::new(),
             free: Vec::new(),
             index: Vec::new(),

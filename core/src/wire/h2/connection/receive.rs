@@ -3,7 +3,7 @@
 
 use super::{ALIVE, BLOCK_TIMES_MAX, LAST_STREAM, LEAVING, Leaving, Payload, Step, Stream};
 use super::{Block, Connection, ENDED_STREAMS_MAX, Failure, Fatal, Fault, Half, Heading, Key};
-use crate::limits::CONNECTION_WINDOW_BYTES;
+use crate::limits::{CONNECTION_WINDOW_BYTES, OWN_WINDOW_BYTES};
 use crate::wire::h2::frame::{self, Code, FrameHeader};
 use crate::wire::h2::hpack::Unreadable;
 use crate::wire::h2::message;
@@ -556,8 +556,8 @@ impl<T> Connection<T> {
             receives: Half::Head,
             sends: Half::Head,
             send_window: self.peer_window.into(),
-            receive_window: self.stream_window.into(),
-            window: self.stream_window,
+            receive_window: OWN_WINDOW_BYTES.into(),
+            window: OWN_WINDOW_BYTES,
             unreleased: 0,
             length: None,
         };
@@ -584,14 +584,16 @@ impl<T> Connection<T> {
             self.index.remove(at);
         }
         self.live -= u32::from(stream.user.is_some());
-        self.spare += stream.window - self.stream_window;
+        self.spare += stream.window - OWN_WINDOW_BYTES;
         stream.user
     }
 
     /// The peer may send so many more bytes on the connection.
     pub(super) fn give_back(&mut self, bytes: u32) {
         self.unreleased += bytes;
-        if self.unreleased >= CONNECTION_WINDOW_BYTES / 2 {
+        // The sooner, the less is left: most may be held by streams that are not passed on.
+        let most = i64::from(CONNECTION_WINDOW_BYTES / 2).min(self.receive_window);
+        if self.unreleased > 0 && i64::from(self.unreleased) >= most {
             frame::write_window_update(&mut self.out, 0, self.unreleased);
             self.receive_window += i64::from(self.unreleased);
             self.unreleased = 0;

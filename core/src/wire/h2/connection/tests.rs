@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::limits::STREAM_WINDOW_BYTES;
 use crate::wire::h2::meter::Kind;
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -110,7 +111,7 @@ fn a_request_and_its_answer() {
 
     server.send_head(keys[0], b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", false).unwrap();
     server.send_head(keys[0], OK, false).unwrap();
-    assert_eq!(server.room(keys[0]), Ok(UPSTREAM_WINDOW_BYTES as usize));
+    assert_eq!(server.room(keys[0]), Ok(OWN_WINDOW_BYTES as usize));
     server.send_data(keys[0], b"hello", false).unwrap();
     server.send_trailers(keys[0], b"grpc-status: 0\r\n").unwrap();
     assert_eq!(server.send_data(keys[0], b"more", false), Err(Gone));
@@ -261,18 +262,49 @@ fn more_than_the_window_is_an_error() {
     let key = client.request(1, POST, false, false).unwrap();
     client.send_window = i64::MAX / 2;
     client.streams[key.place as usize].as_mut().unwrap().send_window = i64::MAX / 2;
-    client.send_data(key, &vec![0; STREAM_WINDOW_BYTES as usize + 1], false).unwrap();
+    client.send_data(key, &vec![0; OWN_WINDOW_BYTES as usize + 1], false).unwrap();
     let mut seen = Vec::new();
     hear(&mut server, &said(&mut client), &mut seen);
     assert_eq!(seen.last(), Some(&Seen::Failed(1, Failure::Malformed)));
     assert_eq!(server.over(), None);
-    for user in 2..7 {
+    for user in 2..20 {
         let key = client.request(user, POST, false, false).unwrap();
         client.streams[key.place as usize].as_mut().unwrap().send_window = i64::MAX / 2;
-        client.send_data(key, &vec![0; STREAM_WINDOW_BYTES as usize], false).unwrap();
+        client.send_data(key, &vec![0; OWN_WINDOW_BYTES as usize], false).unwrap();
     }
     hear(&mut server, &said(&mut client), &mut seen);
     assert_eq!(server.over(), Some(Code::FLOW_CONTROL_ERROR));
+}
+
+/// Half a connection's window is there for streams that each hold no more than their own.
+#[test]
+fn uploads_that_are_not_passed_on_hold_up_no_other() {
+    let (mut client, mut server) = pair();
+    let held = CONNECTION_WINDOW_BYTES / OWN_WINDOW_BYTES / 2 - 1;
+    let all: Vec<Key> =
+        (0..=held + 2).map(|user| client.request(user, POST, false, false).unwrap()).collect();
+    let keys = hear(&mut server, &said(&mut client), &mut Vec::new());
+    hear(&mut client, &said(&mut server), &mut Vec::new());
+    let (held, taken) = all.split_at(held as usize);
+    let (mut sent, mut most) = (0, 0);
+    for _ in 0..200 {
+        for key in held {
+            let room = client.room(*key).unwrap();
+            client.send_data(*key, &vec![0; room], false).unwrap();
+        }
+        for (key, theirs) in taken.iter().zip(&keys[held.len()..]) {
+            let room = client.room(*key).unwrap();
+            most = most.max(room);
+            sent += room;
+            client.send_data(*key, &vec![0; room], false).unwrap();
+            hear(&mut server, &said(&mut client), &mut Vec::new());
+            server.release(*theirs, room);
+            hear(&mut client, &said(&mut server), &mut Vec::new());
+        }
+    }
+    assert!(sent > 64 << 20, "{sent} bytes");
+    assert_eq!(most, STREAM_WINDOW_BYTES as usize);
+    assert!(held.iter().all(|key| client.room(*key) == Ok(0)));
 }
 
 /// Of the streams of one connection each is another client's.
