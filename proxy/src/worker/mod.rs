@@ -252,7 +252,7 @@ pub(crate) struct Worker {
     pub(crate) log: LogWriter,
     pub(crate) draining: Cell<bool>,
     pub(crate) pressure: Cell<Pressure>,
-    epoll: bool,
+    pub(crate) epoll: bool,
     /// This worker's shares of connections: of all, and per listener.
     share: usize,
     listener_share: usize,

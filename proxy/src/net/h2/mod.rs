@@ -44,8 +44,9 @@ use crate::worker::Worker;
 /// Streams wait once so much waits to be sent.
 const OUT_BYTES_MAX: usize = LARGE_BUFFER_BYTES;
 
-/// A peer that sends without a pause lets others have their turn after so many receives.
-const RECEIVES_PER_TURN: usize = 16;
+/// On epoll, a peer that sends without a pause lets others have their turn after so many receives. On
+/// io_uring each receive is a turn.
+const RECEIVES_PER_TURN: usize = 4;
 
 /// A peer that sent more frames at once has its next ones read when it is its turn.
 const FRAMES_PER_TURN: u64 = 128;
@@ -284,7 +285,7 @@ impl H2Connection {
         let mut heavy = true;
         loop {
             turns += 1;
-            if turns % RECEIVES_PER_TURN == 0 {
+            if worker.epoll && turns % RECEIVES_PER_TURN == 0 {
                 worker.turns.next().await;
             }
             // Of whom many requests wait to begin is not heard meanwhile.
