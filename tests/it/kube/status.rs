@@ -74,6 +74,11 @@ fn statuses_say_what_is_served() {
     wait_until("an event says so", PATIENCE, || {
         events(&cluster, "quote").contains(&"WrongType".into())
     });
+    for command in [&["events", "--for=mapping/quote"][..], &["describe", "mapping", "quote"]] {
+        let namespace = ["--namespace", &cluster.namespace];
+        let shown = cluster.rig().kubectl(&[command, &namespace].concat(), "").unwrap();
+        assert!(shown.contains("WrongType"), "{command:?}: {shown}");
+    }
 
     cluster.patch(&path, &json!({"spec": {"add_response_headers": null}}));
     let accepted = |object: &Value| condition(object, "Programmed") == Some(("True", "Programmed"));

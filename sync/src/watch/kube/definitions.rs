@@ -49,6 +49,13 @@ impl Installed {
         }
     }
 
+    /// Whether there is news since the last call.
+    pub(super) fn take_news(&mut self) -> bool {
+        let has_news = self.news.has_changed().unwrap_or(false);
+        self.news.mark_unchanged();
+        has_news
+    }
+
     /// Waits until another version than the one at this place of several may be the one to follow: a
     /// better one may be served now, objects may be converted again, or not be any more.
     pub(super) async fn moved(&mut self, at: usize, of: usize) {

@@ -332,9 +332,9 @@ async fn write(
     let (hold, held) = watch::channel(false);
     let progress = Arc::clone(&state.progress);
     tokio::spawn(async move { lease.keep(hold, &progress).await });
-    tokio::spawn(addresses.clone().follow_nodes(api.clone(), installed, held.clone()));
+    tokio::spawn(addresses.clone().follow_nodes(api.clone(), installed.clone(), held.clone()));
     let told = Told::default();
-    Writer { api, state, observed, addresses, identity, told }.run(held).await;
+    Writer { api, state, observed, addresses, installed, identity, told }.run(held).await;
 }
 
 /// The Pod's name, with something that tells its processes apart.

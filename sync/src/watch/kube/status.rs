@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::api::{Api, Failure, Head};
+use super::definitions::Installed;
 use super::lease::{micro_time, time};
 use super::verdict::{self, Verdict, WITH_STATUS, fingerprint};
 use crate::gateway::{Report, State};
@@ -115,6 +116,7 @@ pub(super) struct Writer {
     pub(super) state: Arc<State>,
     pub(super) observed: Arc<Observed>,
     pub(super) addresses: super::addresses::Addresses,
+    pub(super) installed: Installed,
     /// The process, as events name it.
     pub(super) identity: String,
     pub(super) told: Told,
@@ -128,11 +130,36 @@ pub(super) struct Told {
     sent: HashMap<Ref, (u64, u64)>,
     /// Per object with something wrong: a hash of what was said in an event.
     complaints: HashMap<Ref, u64>,
-    /// Kinds whose CRD has no status to write, and since when that is known.
-    without: HashMap<Kind, Instant>,
-    /// Kinds whose CRD knows none of our own fields of a status, as Emissary's, and since when.
-    plain: HashMap<Kind, Instant>,
+    of_definitions: OfDefinitions,
     said: Option<Failure>,
+}
+
+/// What was found out about the definitions that are installed.
+#[derive(Default)]
+struct OfDefinitions {
+    /// Kinds that have no status to write, and since when that is known.
+    without: HashMap<Kind, Instant>,
+    /// Kinds that know none of our own fields of a status, as Emissary's, and since when.
+    plain: HashMap<Kind, Instant>,
+    preferred: Option<Preferred>,
+}
+
+/// The version of our kinds that `kubectl` asks for, and the kinds that have it.
+struct Preferred {
+    api_version: String,
+    kinds: HashSet<String>,
+}
+
+impl Preferred {
+    async fn ask(api: &Api) -> Result<Self, Failure> {
+        let read = |text: String| serde_json::from_str::<Value>(&text).unwrap_or_default();
+        let group = read(api.get("/apis/getambassador.io", false).await?);
+        let version = group["preferredVersion"]["groupVersion"].as_str().unwrap_or_default();
+        let list = read(api.get(&format!("/apis/{version}"), false).await?);
+        let resources = list["resources"].as_array().into_iter().flatten();
+        let kinds = resources.filter_map(|of| Some(of["kind"].as_str()?.to_owned())).collect();
+        Ok(Self { api_version: version.to_owned(), kinds })
+    }
 }
 
 /// One status to write.
@@ -151,6 +178,11 @@ impl Writer {
         loop {
             if held.wait_for(|held| *held).await.is_err() {
                 return;
+            }
+            if self.installed.take_news() {
+                // Other definitions may take more of a status, or less.
+                self.told.of_definitions = OfDefinitions::default();
+                last = None;
             }
             let report = self.state.report();
             let addresses = self.addresses.version();
@@ -202,7 +234,7 @@ impl Writer {
 
     /// The status of one object, unless it stands there.
     fn status(&mut self, name: &Ref, known: &Known, mut status: Value) -> Option<Write> {
-        if let Some(since) = self.told.plain.get_mut(&name.kind) {
+        if let Some(since) = self.told.of_definitions.plain.get_mut(&name.kind) {
             if since.elapsed() < limits::KUBE_STATUS_RETRY {
                 strip(&mut status);
             } else {
@@ -216,7 +248,7 @@ impl Writer {
         {
             return None;
         }
-        let without = self.told.without.get(&name.kind);
+        let without = self.told.of_definitions.without.get(&name.kind);
         if without.is_some_and(|since| since.elapsed() < limits::KUBE_STATUS_RETRY) {
             return None;
         }
@@ -348,21 +380,22 @@ impl Writer {
                 Ok(json) => {
                     let head = serde_json::from_str::<Head<'_>>(&json);
                     let stands = head.map_or(0, |head| read_status(head.status).0);
-                    self.told.without.remove(&write.name.kind);
+                    self.told.of_definitions.without.remove(&write.name.kind);
                     if write.body["status"].get("conditions").is_some() {
                         // The others have not said all yet.
-                        is_done &= self.told.plain.remove(&write.name.kind).is_none();
+                        is_done &=
+                            self.told.of_definitions.plain.remove(&write.name.kind).is_none();
                     }
                     self.told.sent.insert(write.name, (write.fingerprint, stands));
                 }
                 // Gone meanwhile, or a kind without a status.
                 Err(Failure::Absent) => {
                     if self.observed.get(&write.name).is_some() {
-                        self.told.without.insert(write.name.kind, Instant::now());
+                        self.told.of_definitions.without.insert(write.name.kind, Instant::now());
                     }
                 }
                 Err(failure) if failure.to_string().contains(UNDECLARED) => {
-                    self.told.plain.insert(write.name.kind, Instant::now());
+                    self.told.of_definitions.plain.insert(write.name.kind, Instant::now());
                     is_done = false;
                 }
                 Err(failure) => {
@@ -378,8 +411,23 @@ impl Writer {
         is_done
     }
 
+    /// The version that `kubectl events --for` looks for, of a kind that has it.
+    async fn preferred(&mut self, kind: &str) -> Option<&str> {
+        let known = &mut self.told.of_definitions.preferred;
+        if known.is_none() {
+            *known = Preferred::ask(&self.api).await.ok();
+        }
+        let known = known.as_ref().filter(|known| known.kinds.contains(kind))?;
+        Some(&known.api_version)
+    }
+
     async fn say(&mut self, events: Vec<Value>) -> bool {
-        for event in events.into_iter().take(limits::KUBE_EVENTS_MAX) {
+        for mut event in events.into_iter().take(limits::KUBE_EVENTS_MAX) {
+            let regarding = &mut event["regarding"];
+            let kind = regarding["kind"].as_str().unwrap_or_default().to_owned();
+            if let Some(version) = self.preferred(&kind).await {
+                regarding["apiVersion"] = version.into();
+            }
             let namespace = event["metadata"]["namespace"].as_str().unwrap_or_default();
             let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
             let body = event.to_string().into_bytes();
