@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Response};
 use crate::gateway::{self, Gateway, Options, repository};
 use crate::outside::{on_path, run_within};
+use crate::tls::ClientOptions;
 use crate::{PATIENCE, helm, python, wait_until};
 
 /// The control plane. Ends with the process: its standard input is what keeps it up.
@@ -251,6 +252,12 @@ impl Cluster {
         self.token_of(&self.namespace, &format!("{}-ringway", self.namespace))
     }
 
+    /// Puts a new one where gateways read theirs.
+    pub fn renew_token(&self) {
+        let file = format!("{}.token", self.kubeconfig.display());
+        fs::write(file, self.token()).expect("the rig has a folder");
+    }
+
     fn token_of(&self, namespace: &str, account: &str) -> String {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let token = self.create(&path, &json!({"spec": {"expirationSeconds": 3600}}));
@@ -396,7 +403,8 @@ impl Cluster {
 /// A request to the API, for a connection that is kept.
 pub fn request(method: &str, path: &str, content_type: &str, body: &str) -> String {
     format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer admintoken\r\n\
+         Accept: application/json\r\n\
          Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -405,6 +413,13 @@ pub fn request(method: &str, path: &str, content_type: &str, body: &str) -> Stri
 /// A connection to the API as an administrator.
 pub fn api() -> Client {
     Client::connect(PROXY, PATIENCE).expect("the proxy is there")
+}
+
+/// The same without the proxy, which takes its time, too.
+pub fn api_itself() -> Client {
+    let config = ClientOptions::default().config().expect("a configuration");
+    let to = SocketAddr::from(([127, 0, 0, 1], 6443));
+    Client::connect_tls(to, PATIENCE, b"", config, None).expect("the API server is there")
 }
 
 /// An address that an EndpointSlice may have, which loopback is not.

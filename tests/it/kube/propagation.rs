@@ -4,15 +4,14 @@
 //!
 //! `MAPPINGS=3000 cargo test -p ringway-tests --test it kube::propagation -- --ignored --nocapture`
 
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::Read as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ringway_tests::Client;
 use ringway_tests::gateway::Gateway;
-use ringway_tests::kube::{Cluster, api, await_status, request};
+use ringway_tests::kube::{Cluster, api_itself, await_status, request};
 use ringway_tests::manifest::{listener, mapping, service, slice};
 use ringway_tests::upstream::Upstream;
 use serde_json::json;
@@ -70,11 +69,10 @@ fn ask(
 
 /// Watches one object as barely as can be, and notes the editions in its `marker` annotation.
 fn watch(path: &str, seen: &Seen, stop: &AtomicBool) {
-    use std::io::Read as _;
-    let mut stream = TcpStream::connect("127.0.0.1:8001").unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
+    let mut client = api_itself();
+    client.stream().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    client.send(request("GET", path, "application/json", "").as_bytes()).unwrap();
+    let stream = &mut client.reader().stream;
     let mut text = String::new();
     let mut buffer = [0; 64 * 1024];
     while !stop.load(Relaxed) {
@@ -132,9 +130,20 @@ fn patches(
     sent
 }
 
-fn times(sent: &[Instant], seen: &Seen) -> Vec<Duration> {
-    let time = |(n, sent): (usize, &Instant)| seen.at(n as u64 + 1).map(|at| at - *sent);
-    sent.iter().enumerate().filter_map(time).collect()
+/// How long the changes of an object took until a bare watch told of them, until they were served,
+/// and from the one to the other.
+fn report(what: &str, sent: &[Instant], watched: &Seen, served: &Seen) {
+    let times = |seen: &Seen| -> Vec<Duration> {
+        let time = |(n, sent): (usize, &Instant)| seen.at(n as u64 + 1).map(|at| at - *sent);
+        sent.iter().enumerate().filter_map(time).collect()
+    };
+    let between = |n: usize| {
+        let edition = n as u64 + 1;
+        Some(served.at(edition)?.saturating_duration_since(watched.at(edition)?))
+    };
+    percentiles(&format!("PATCH of {what}: bare watch"), times(watched));
+    percentiles(&format!("PATCH of {what}: served"), times(served));
+    percentiles("  of that after the bare watch", (0..sent.len()).filter_map(between).collect());
 }
 
 #[test]
@@ -154,7 +163,7 @@ fn propagation() {
             + &service("quote")
             + &slice("quote", &[one.address()])),
     );
-    let mut client = api();
+    let mut client = api_itself();
     let collection = cluster.path("mappings", "");
     let collection = collection.trim_end_matches('/');
     for n in 0..count {
@@ -200,19 +209,18 @@ fn propagation() {
     });
     let changes = sent.len();
     println!("{asked} requests in {:?}, {changes} changes, none failed", begin.elapsed());
-    percentiles("PATCH of a Mapping: bare watch", times(&sent, &watched));
-    percentiles("PATCH of a Mapping: served", times(&sent, &served));
+    report("a Mapping", &sent, &watched, &served);
 
     // The same Mapping leads to a Service from now on.
     cluster.patch(&cluster.path("mappings", "measured"), &json!({"spec": {"service": "quote"}}));
     super::wait_until("the Service answers", super::PATIENCE, || {
         super::backend(&gateway, "/measured/").is_some_and(|b| b == "1")
     });
-    let (served, stop) = (Seen::default(), AtomicBool::new(false));
-    let path = format!(
-        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/quote-1",
-        cluster.namespace
-    );
+    let (served, watched, stop) = (Seen::default(), Seen::default(), AtomicBool::new(false));
+    let slices =
+        format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices", cluster.namespace);
+    let path = format!("{slices}/quote-1");
+    let bare = format!("{slices}?watch=1&fieldSelector=metadata.name%3Dquote-1");
     let edition = std::sync::atomic::AtomicU64::new(0);
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -223,15 +231,19 @@ fn propagation() {
                 (is_second == (now % 2 == 1)).then_some(now)
             })
         });
+        scope.spawn(|| watch(&bare, &watched, &stop));
         let sent = patches(&mut client, &path, &served, Duration::ZERO, |n| {
             edition.store(n, Relaxed);
             let upstream = if n % 2 == 1 { &two } else { &one };
-            json!({"endpoints": [{"addresses": [upstream.address().ip().to_string()]}]})
+            json!({
+                "metadata": {"annotations": {"marker": n.to_string()}},
+                "endpoints": [{"addresses": [upstream.address().ip().to_string()]}],
+            })
         });
         stop.store(true, Relaxed);
         sent
     });
-    percentiles("PATCH of an EndpointSlice: served", times(&sent, &served));
+    report("an EndpointSlice", &sent, &watched, &served);
     let cpu = gateway.cpu().unwrap();
     let begin = Instant::now();
     for n in 0..10 {
