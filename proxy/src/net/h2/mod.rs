@@ -46,7 +46,7 @@ const OUT_BYTES_MAX: usize = LARGE_BUFFER_BYTES;
 
 /// On epoll, a peer that sends without a pause lets others have their turn after so many receives. On
 /// io_uring each receive is a turn.
-const RECEIVES_PER_TURN: usize = 4;
+const RECEIVES_PER_TURN: usize = 2;
 
 /// A peer that sent more frames at once has its next ones read when it is its turn.
 const FRAMES_PER_TURN: u64 = 128;
