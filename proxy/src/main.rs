@@ -26,6 +26,31 @@ fn give_back() {
     unsafe { mi_collect(false) }
 }
 
+/// Code that only the start needed is resident no longer. What is called again is mapped again, from
+/// the kernel's cache of the file.
+fn forget_start() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    let Ok(program) = std::env::current_exe() else { return };
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(range), Some("r-xp")) = (fields.next(), fields.next()) else { continue };
+        if fields.nth(3).is_none_or(|file| program.as_os_str() != file) {
+            continue;
+        }
+        let bounds = range.split_once('-').map(|(from, to)| (hex(from), hex(to)));
+        if let Some((Some(from), Some(to))) = bounds {
+            // SAFETY: pages of code, which nobody has written to: the file has the same.
+            unsafe {
+                libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED);
+            }
+        }
+    }
+}
+
+fn hex(digits: &str) -> Option<usize> {
+    usize::from_str_radix(digits, 16).ok()
+}
+
 fn main() -> ExitCode {
     // A huge page, or a folio of 64 KiB, is resident as a whole, and a worker touches little of
     // each. First, since what is touched before stays; the allocator is built not to ask for them

@@ -187,6 +187,7 @@ pub(super) fn serve(
         None => {
             let ready = move |state: &State, _| {
                 ready(state);
+                crate::forget_start();
                 Ok(())
             };
             gateway::run(options, workers.clone(), Succession::default(), ready)
@@ -195,6 +196,7 @@ pub(super) fn serve(
             let ready = move |state: &State, admin| {
                 handover.complete(admin)?;
                 ready(state);
+                crate::forget_start();
                 Ok(())
             };
             gateway::run(options, workers.clone(), succession, ready)
