@@ -239,7 +239,7 @@ fn short_of_memory_connections_are_shed_then_requests_refused_then_all_is_well()
         let upstream = Upstream::echo("a").unwrap();
         let probe = start(upstream.address(), &options(driver, &[]));
         // Far enough from what a gateway has at rest to be calm, near enough to be reached.
-        let limit = (probe.rss().unwrap() + 24 * 1024 * 1024) * 10 / 7;
+        let limit = (probe.memory("VmRSS").unwrap() + 24 * 1024 * 1024) * 10 / 7;
         drop(probe);
         let gateway =
             start(upstream.address(), &options(driver, &[&format!("--memory-limit={limit}")]));
@@ -292,12 +292,12 @@ fn at_the_first_step_of_a_memory_shortage_only_connections_are_shed() {
     for driver in DRIVERS {
         let backend = Backend::start().unwrap();
         let probe = start(backend.address(), &options(driver, &[]));
-        let limit = (probe.rss().unwrap() + 48 * 1024 * 1024) * 10 / 7;
+        let limit = (probe.memory("VmRSS").unwrap() + 48 * 1024 * 1024) * 10 / 7;
         drop(probe);
         let gateway =
             start(backend.address(), &options(driver, &[&format!("--memory-limit={limit}")]));
         let state = || metric(&gateway, "ringway_overload_state");
-        let percent = || gateway.rss().unwrap() * 100 / limit;
+        let percent = || gateway.memory("VmRSS").unwrap() * 100 / limit;
         let mut resting = gateway.client(8080).unwrap();
         assert_eq!(resting.get("/", "a").unwrap().status, 200);
         let mut begun = gateway.client(8080).unwrap();

@@ -62,13 +62,15 @@ fn nine_thousand_resting_connections_cost_little() {
         };
         // Warm: pools and counters have been there.
         let warm = connect(AT_ONCE);
-        let before = gateway.rss().unwrap();
-        let each = |now: u64| now.saturating_sub(before) / CONNECTIONS as u64;
+        let (before, all_before) = (gateway.anonymous().unwrap(), gateway.memory("VmRSS").unwrap());
+        let each = |more: u64| more / CONNECTIONS as u64;
         let storms = (0..CONNECTIONS).step_by(AT_ONCE);
         let clients: Vec<_> =
             storms.flat_map(|at| connect(AT_ONCE.min(CONNECTIONS - at))).collect();
-        let peak = each(gateway.memory("VmHWM").unwrap());
-        let rest = settled(RESTING_BYTES_MAX, || each(gateway.rss().unwrap()));
+        let peak = each(gateway.memory("VmHWM").unwrap().saturating_sub(all_before));
+        let rest = settled(RESTING_BYTES_MAX, || {
+            each(gateway.anonymous().unwrap().saturating_sub(before))
+        });
         println!("{driver}: {rest} B per resting connection, {peak} B while they came");
         assert!(rest <= RESTING_BYTES_MAX, "{driver}: {rest} B per resting connection");
         assert!(peak <= STORM_BYTES_MAX, "{driver}: {peak} B per connection while they came");

@@ -628,7 +628,7 @@ fn nine_thousand_tunnels_at_rest() {
         };
         // The median of a few: the machine may have other work, too.
         let usual = || median((0..5).map(|_| slowest()).collect());
-        let (before, alone) = (gateway.rss().unwrap(), usual());
+        let (before, alone) = (gateway.anonymous().unwrap(), usual());
         let mut clients = Vec::with_capacity(N);
         while clients.len() < N {
             clients.push(connect(&gateway, 7001));
@@ -637,7 +637,7 @@ fn nine_thousand_tunnels_at_rest() {
             wait_until("tunnels are open", PATIENCE, || held.load(Relaxed) + 500 > ahead);
         }
         wait_until("all tunnels are open", PATIENCE, || held.load(Relaxed) == N as u64);
-        let per_tunnel = (gateway.rss().unwrap() - before) / N as u64;
+        let per_tunnel = (gateway.anonymous().unwrap() - before) / N as u64;
         let among = usual();
         println!("{driver}: {per_tunnel} B a tunnel; p99 alone {alone:?}, among them {among:?}");
         assert!(per_tunnel < 12_000, "{per_tunnel} B a tunnel on {driver}");

@@ -358,9 +358,9 @@ fn five_thousand_resting_connections_cost_little() {
         };
         // Warm: pools, tickets, counters have been there.
         let warm = connect(200);
-        let before = gateway.rss().unwrap();
+        let before = gateway.anonymous().unwrap();
         let clients = connect(CONNECTIONS);
-        let each = || gateway.rss().unwrap().saturating_sub(before) / CONNECTIONS as u64;
+        let each = || gateway.anonymous().unwrap().saturating_sub(before) / CONNECTIONS as u64;
         let end = Instant::now() + PATIENCE;
         while each() > RESTING_BYTES_MAX && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(50));

@@ -255,9 +255,10 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Resident memory in bytes.
-    pub fn rss(&self) -> Result<u64> {
-        self.memory("VmRSS")
+    /// Resident memory that no file backs, in bytes: what clients make it need. Pages of code come and
+    /// go.
+    pub fn anonymous(&self) -> Result<u64> {
+        self.memory("RssAnon")
     }
 
     /// Bytes of memory as a line of the process's status has them: `VmRSS`, `RssAnon`, `RssFile`.

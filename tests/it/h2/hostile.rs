@@ -113,7 +113,7 @@ fn each_misuse_ends_the_connection_with_its_code() {
         let mut beside = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
         let (mut wrong, mut n) = (Vec::new(), 0);
         for (name, frames, most, codes) in ATTACKS {
-            let before = gateway.rss().unwrap();
+            let before = gateway.anonymous().unwrap();
             let begin = Instant::now();
             let (sent, code) = attack(&gateway, frames, most);
             let taken = begin.elapsed();
@@ -121,7 +121,7 @@ fn each_misuse_ends_the_connection_with_its_code() {
             if !code.is_some_and(|code| codes.contains(&code)) {
                 wrong.push(format!("{name}: {code:?} after {sent} turns, not {codes:?}"));
             }
-            let grown = gateway.rss().unwrap().saturating_sub(before);
+            let grown = gateway.anonymous().unwrap().saturating_sub(before);
             if grown > 8 << 20 {
                 wrong.push(format!("{name}: {} KiB more", grown >> 10));
             }
@@ -184,7 +184,7 @@ fn a_head_that_unpacks_to_too_much_is_refused() {
         let gateway = start(&manifests(&back_end, ""), driver, &["--access-log=off"]);
         let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
         assert!(peer.is_alive().unwrap());
-        let before = gateway.rss().unwrap();
+        let before = gateway.anonymous().unwrap();
         for n in 0..20 {
             let bomb = headers(stream(n)).request("GET", "/").block(&bomb()).end_stream();
             if peer.send(bomb).is_err() || peer.has_ended().unwrap() {
@@ -201,7 +201,7 @@ fn a_head_that_unpacks_to_too_much_is_refused() {
                 | GoneAway(Code::ENHANCE_YOUR_CALM | Code::COMPRESSION_ERROR)
         );
         assert!(fine, "{outcome:?} on {driver}");
-        let grown = gateway.rss().unwrap().saturating_sub(before);
+        let grown = gateway.anonymous().unwrap().saturating_sub(before);
         assert!(grown < 8 << 20, "{} KiB more on {driver}", grown >> 10);
     }
 }

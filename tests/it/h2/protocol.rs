@@ -610,7 +610,7 @@ fn a_stream_that_nobody_reads_holds_up_no_other() {
         let gateway = start(&manifests(&back_end, ""), driver, &["--access-log=off"]);
         let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
         assert!(peer.is_alive().unwrap());
-        let before = gateway.rss().unwrap();
+        let before = gateway.anonymous().unwrap();
         peer.gives_credit = false;
         // Ten answers of 16 MiB whose windows stay shut once they are full.
         peer.allow(0, 1 << 28).unwrap();
@@ -624,7 +624,7 @@ fn a_stream_that_nobody_reads_holds_up_no_other() {
             let response = peer.ask(headers(stream).request("GET", "/").end_stream()).unwrap();
             assert_eq!(response.status, 200, "{n} on {driver}");
         }
-        let after = gateway.rss().unwrap();
+        let after = gateway.anonymous().unwrap();
         assert!(after < before + (16 << 20), "{} KiB more", (after - before) >> 10);
         // One of them goes on when it may.
         peer.gives_credit = true;
@@ -677,7 +677,7 @@ fn a_back_end_that_does_not_read_holds_the_client_back() {
         let gateway = start(&manifests(&back_end, ""), driver, &["--access-log=off"]);
         let mut peer = Peer::connect(gateway.address(CLEARTEXT)).unwrap();
         assert!(peer.is_alive().unwrap());
-        let before = gateway.rss().unwrap();
+        let before = gateway.anonymous().unwrap();
         peer.send(headers(1).request("POST", "/slow")).unwrap();
         peer.patience = Duration::from_millis(700);
         let chunk = pattern(1 << 20);
@@ -687,7 +687,7 @@ fn a_back_end_that_does_not_read_holds_the_client_back() {
             sent += chunk.len();
         }
         assert!(sent < 32 << 20, "{sent} B were taken on {driver}");
-        let after = gateway.rss().unwrap();
+        let after = gateway.anonymous().unwrap();
         assert!(after < before + (8 << 20), "{} KiB more", (after - before) >> 10);
         peer.patience = PATIENCE;
         let other = headers(3).request("GET", "/other").end_stream();

@@ -254,6 +254,6 @@ fn propagation() {
     println!(
         "one change a second: {:.2} % of a core; resident {} MiB",
         (gateway.cpu().unwrap() - cpu).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0,
-        gateway.rss().unwrap() >> 20
+        gateway.memory("VmRSS").unwrap() >> 20
     );
 }
