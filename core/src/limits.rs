@@ -309,9 +309,9 @@ pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SIDE_PORT_RETRY: Duration = Duration::from_secs(1);
 
 /// Reviews of an API server that the conversion webhook reads and answers at a time; more wait.
-pub const CONVERSIONS_MAX: usize = 4;
-/// Bytes of one review.
-pub const CONVERSION_BYTES_MAX: usize = 32 << 20;
+pub const CONVERSIONS_MAX: usize = 2;
+/// Bytes of one review: some ten thousand objects.
+pub const CONVERSION_BYTES_MAX: usize = 16 << 20;
 /// The next review on a connection must begin within this time. Longer than an API server keeps a
 /// connection for it (90 s): it is who closes, and loses no review.
 pub const CONVERSION_IDLE_TIMEOUT: Duration = Duration::from_secs(120);

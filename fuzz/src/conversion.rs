@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Bytes as an object that an API server sends.
 pub fn conversion(data: &[u8]) {
     let Ok(mut object) = serde_json::from_slice::<Value>(data) else { return };
-    if !object.is_object() || convert(&mut object, "getambassador.io/v2").is_err() {
+    if convert(&mut object, "getambassador.io/v2").is_err() {
         return;
     }
     // What is odd or not said is put in order on the first way there and back, and stays so.

@@ -21,7 +21,8 @@ use ringway_core::limits;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -162,49 +163,61 @@ async fn respond(
         .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
+/// Kubernetes: `ConversionReview` of apiextensions.k8s.io/v1, on its way here.
 #[derive(Deserialize)]
-struct Review {
+struct Asked<'b> {
     #[serde(rename = "apiVersion")]
     api_version: String,
-    request: Asked,
+    #[serde(borrow)]
+    request: Objects<'b>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Asked {
+struct Objects<'b> {
     uid: String,
     #[serde(rename = "desiredAPIVersion")]
-    desired_api_version: String,
-    objects: Vec<Value>,
+    desired: String,
+    /// Read one after the other: a tree takes many times the memory of its text.
+    #[serde(borrow)]
+    objects: Vec<&'b RawValue>,
 }
 
-/// Answers a ConversionReview with another one.
+/// The same on its way back.
+#[derive(Serialize)]
+struct Answered {
+    #[serde(rename = "apiVersion")]
+    api_version: String,
+    kind: &'static str,
+    response: Converted,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Converted {
+    uid: String,
+    result: Value,
+    converted_objects: Vec<Box<RawValue>>,
+}
+
+/// Answers a review: with all of its objects, or with why one of them is none of ours.
 fn review(body: &[u8]) -> serde_json::Result<Vec<u8>> {
-    let Review { api_version, request } = serde_json::from_slice(body)?;
-    let mut objects = request.objects;
-    let to = &request.desired_api_version;
-    let done: Result<(), String> = objects.iter_mut().try_for_each(|object| {
-        let name = &object["metadata"]["name"];
-        let name = name.as_str().unwrap_or_default().to_owned();
-        convert(object, to).map_err(|error| format!("{name}: {error}"))
-    });
-    let response = match done {
-        Ok(()) => json!({
-            "uid": request.uid,
-            "result": {"status": "Success"},
-            "convertedObjects": objects,
-        }),
-        Err(error) => json!({
-            "uid": request.uid,
-            "result": {"status": "Failure", "message": error},
-            "convertedObjects": [],
-        }),
+    let Asked { api_version, request } = serde_json::from_slice(body)?;
+    let all = request.objects.iter().map(|object| converted(object, &request.desired));
+    let (result, converted_objects) = match all.collect::<Result<_, _>>() {
+        Ok(objects) => (json!({"status": "Success"}), objects),
+        Err(error) => (json!({"status": "Failure", "message": error}), Vec::new()),
     };
-    serde_json::to_vec(&json!({
-        "apiVersion": api_version,
-        "kind": "ConversionReview",
-        "response": response,
-    }))
+    let response = Converted { uid: request.uid, result, converted_objects };
+    serde_json::to_vec(&Answered { api_version, kind: "ConversionReview", response })
+}
+
+fn converted(object: &RawValue, to: &str) -> Result<Box<RawValue>, String> {
+    let mut object: Value = serde_json::from_str(object.get()).map_err(|e| e.to_string())?;
+    convert(&mut object, to).map_err(|error| {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        format!("{name}: {error}")
+    })?;
+    to_raw_value(&object).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use super::legacy::{NO_HOST, STORED_AS_V2};
 /// Where a webhook that converts is asked, as Emissary's own is.
 pub const PATH: &str = "/webhooks/crd-convert";
 
-const GROUP: &str = "getambassador.io/";
 const NEWEST: &str = "getambassador.io/v3alpha1";
 const VERSIONS: [&str; 3] = ["getambassador.io/v1", "getambassador.io/v2", NEWEST];
 
@@ -26,7 +25,7 @@ pub fn convert(object: &mut Value, to: &str) -> Result<(), String> {
     let from = object["apiVersion"].as_str().unwrap_or_default();
     for version in [from, to] {
         if !VERSIONS.contains(&version) {
-            return Err(format!("{version:?} is no version of {}", GROUP.trim_end_matches('/')));
+            return Err(format!("{version:?} is no version of getambassador.io"));
         }
     }
     let (was_newest, is_newest) = (from == NEWEST, to == NEWEST);

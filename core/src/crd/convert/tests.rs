@@ -5,7 +5,7 @@ use super::*;
 
 fn object(version: &str, kind: &str, spec: &Value) -> Value {
     json!({
-        "apiVersion": format!("{GROUP}{version}"),
+        "apiVersion": format!("getambassador.io/{version}"),
         "kind": kind,
         "metadata": {"name": "a", "namespace": "b", "annotations": {"kept": "yes"}},
         "spec": spec,
@@ -14,7 +14,7 @@ fn object(version: &str, kind: &str, spec: &Value) -> Value {
 }
 
 fn to(version: &str, mut object: Value) -> Value {
-    convert(&mut object, &format!("{GROUP}{version}")).unwrap();
+    convert(&mut object, &format!("getambassador.io/{version}")).unwrap();
     object
 }
 
