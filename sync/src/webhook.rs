@@ -29,6 +29,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin::http::accept;
 use crate::log;
 
 /// Where it answers, and as whom.
@@ -61,12 +62,7 @@ impl Webhook {
         let reviews = Arc::new(Semaphore::new(limits::CONVERSIONS_MAX));
         let mut said = String::new();
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                // Out of descriptors, most likely: the next try comes a little later.
-                tokio::time::sleep(limits::SIDE_PORT_RETRY).await;
-                continue;
-            };
-            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
+            let (stream, _, permit) = accept(&listener, &connections).await;
             let acceptor = match acceptor(&self.certificate) {
                 Ok(acceptor) => acceptor,
                 Err(error) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ringway_core::limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// A request for the admin port.
@@ -77,18 +77,30 @@ pub trait Service: Send + Sync + 'static {
 pub async fn serve(listener: TcpListener, service: Arc<impl Service>) {
     let connections = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
     loop {
-        let Ok((stream, peer)) = listener.accept().await else {
-            // Out of descriptors, most likely: the next try comes a little later.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            continue;
-        };
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
+        let (stream, peer, permit) = accept(&listener, &connections).await;
         let service = Arc::clone(&service);
         tokio::spawn(async move {
             // The peer's faults end its connection and concern nobody else.
             let _ = connection(stream, peer, service).await;
             drop(permit);
         });
+    }
+}
+
+/// The next connection that there is room for; others are closed.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            // Out of descriptors, most likely: the next try comes a little later.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+            return (stream, peer, permit);
+        }
     }
 }
 
