@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::legacy::{NO_HOST, STORED_AS_V2};
+use super::legacy::{NO_HOST, PRESENCE, Presence, STORED_AS_V2};
 
 /// Where a webhook that converts is asked, as Emissary's own is.
 pub const PATH: &str = "/webhooks/crd-convert";
@@ -106,8 +106,9 @@ fn upgrade(kind: &str, spec: &mut Fields) {
     }
     match kind {
         "Mapping" => {
-            presence(spec, "headers", "regex_headers", "v2BoolHeaders");
-            presence(spec, "query_parameters", "regex_query_parameters", "v2BoolQueryParameters");
+            for names in PRESENCE {
+                presence(spec, names);
+            }
             edits(spec, |edit| match edit.take() {
                 Value::String(text) => json!({"value": text, "v2Representation": "string"}),
                 Value::Null => json!({"v2Representation": "null"}),
@@ -149,9 +150,9 @@ fn downgrade(kind: &str, spec: &mut Fields) {
     spec.insert("ambassador_id".into(), ids.into());
     match kind {
         "Mapping" => {
-            older_presence(spec, "headers", "regex_headers", "v2BoolHeaders");
-            let query = ("query_parameters", "regex_query_parameters", "v2BoolQueryParameters");
-            older_presence(spec, query.0, query.1, query.2);
+            for names in PRESENCE {
+                older_presence(spec, names);
+            }
             edits(spec, older_edit);
             if let Some(cors) = spec.get_mut("cors").and_then(Value::as_object_mut)
                 && cors.remove("v2CommaSeparatedOrigins") == Some(true.into())
@@ -236,14 +237,11 @@ fn explicit_tls(kind: &str, service: &str, spec: &mut Fields) {
         }
         _ => None,
     };
-    if written.is_some() {
-        spec.remove("tls");
-    }
+    let Some(written) = written else { return };
+    spec.remove("tls");
     let mut explicit = Map::new();
-    if let Some(written) = written {
-        explicit.insert("tls".into(), written.into());
-    }
-    if written == Some("bool:true")
+    explicit.insert("tls".into(), written.into());
+    if written == "bool:true"
         && let Some(Value::String(service)) = spec.get_mut(service)
     {
         let (scheme, bare) = scheme(service);
@@ -255,9 +253,7 @@ fn explicit_tls(kind: &str, service: &str, spec: &mut Fields) {
             *service = format!("https://{bare}");
         }
     }
-    if !explicit.is_empty() {
-        spec.insert("v2ExplicitTLS".into(), explicit.into());
-    }
+    spec.insert("v2ExplicitTLS".into(), explicit.into());
 }
 
 fn older_tls(kind: &str, service: &str, spec: &mut Fields) {
@@ -295,7 +291,7 @@ fn older_tls(kind: &str, service: &str, spec: &mut Fields) {
 }
 
 /// v2 asks for a header's presence with true; false asks for nothing.
-fn presence(spec: &mut Fields, exact: &str, regex: &str, noted: &str) {
+fn presence(spec: &mut Fields, Presence { exact, regex, noted }: Presence) {
     let Some(Value::Object(fields)) = spec.get_mut(exact) else { return };
     let mut present = Vec::new();
     fields.retain(|name, value| {
@@ -320,7 +316,7 @@ fn presence(spec: &mut Fields, exact: &str, regex: &str, noted: &str) {
 }
 
 /// Where the newer pattern asks for more than presence both are kept.
-fn older_presence(spec: &mut Fields, exact: &str, regex: &str, noted: &str) {
+fn older_presence(spec: &mut Fields, Presence { exact, regex, noted }: Presence) {
     let names = spec.remove(noted);
     for name in names.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
         let Value::Object(fields) = spec.entry(exact).or_insert_with(|| json!({})) else { return };

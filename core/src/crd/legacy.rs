@@ -15,6 +15,25 @@ pub(crate) const STORED_AS_V2: &str = "--apiVersion-v3alpha1-only--";
 /// What v2 has for a v3alpha1 Mapping without a host, which is for none.
 pub(crate) const NO_HOST: &str = "_skip_mapping_with_empty_host_";
 
+/// Fields of a Mapping that ask for fields of a request.
+pub(super) struct Presence {
+    /// With their values, or in v2 with true.
+    pub(super) exact: &'static str,
+    /// With patterns of them.
+    pub(super) regex: &'static str,
+    /// Names that were `true` in v2.
+    pub(super) noted: &'static str,
+}
+
+pub(super) const PRESENCE: [Presence; 2] = [
+    Presence { exact: "headers", regex: "regex_headers", noted: "v2BoolHeaders" },
+    Presence {
+        exact: "query_parameters",
+        regex: "regex_query_parameters",
+        noted: "v2BoolQueryParameters",
+    },
+];
+
 /// The dialect that an object was written in, from an API server that was asked for this one. Where
 /// nothing converts, what was written in any version is given in all of them; for what a field
 /// means that only matters to Mappings: see [`mapping`]. The ids that Emissary's webhook stores tell,
@@ -59,8 +78,9 @@ pub(crate) fn normalise(kind: Kind, dialect: Dialect, any_shape: bool, spec: &mu
         }
         Kind::Mapping => {
             labels(spec);
-            without_pattern(spec, "regex_headers", "v2BoolHeaders");
-            without_pattern(spec, "regex_query_parameters", "v2BoolQueryParameters");
+            for names in PRESENCE {
+                without_pattern(spec, names.regex, names.noted);
+            }
             if old {
                 mapping(dialect, spec);
             }
@@ -110,8 +130,9 @@ fn snake_case(text: &str) -> String {
 }
 
 fn mapping(dialect: Dialect, spec: &mut Node<'_>) {
-    presence(spec, "headers", "v2BoolHeaders");
-    presence(spec, "query_parameters", "v2BoolQueryParameters");
+    for names in PRESENCE {
+        presence(spec, names.exact, names.noted);
+    }
     explicit_tls(spec, "service");
     header_edits(spec);
     list(spec, "allow_upgrade");
