@@ -37,18 +37,14 @@ fn forget_start() {
         if fields.nth(3).is_none_or(|file| program.as_os_str() != file) {
             continue;
         }
-        let bounds = range.split_once('-').map(|(from, to)| (hex(from), hex(to)));
-        if let Some((Some(from), Some(to))) = bounds {
+        let mut bounds = range.split('-').map(|bound| usize::from_str_radix(bound, 16));
+        if let (Some(Ok(from)), Some(Ok(to))) = (bounds.next(), bounds.next()) {
             // SAFETY: pages of code, which nobody has written to: the file has the same.
             unsafe {
                 libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED);
             }
         }
     }
-}
-
-fn hex(digits: &str) -> Option<usize> {
-    usize::from_str_radix(digits, 16).ok()
 }
 
 fn main() -> ExitCode {

@@ -183,11 +183,14 @@ pub(super) fn serve(
         fleet.workers,
         workers.io_backend()
     ));
+    let ready = |state: &State| {
+        ready(state);
+        crate::forget_start();
+    };
     let ended = match handover {
         None => {
             let ready = move |state: &State, _| {
                 ready(state);
-                crate::forget_start();
                 Ok(())
             };
             gateway::run(options, workers.clone(), Succession::default(), ready)
@@ -196,7 +199,6 @@ pub(super) fn serve(
             let ready = move |state: &State, admin| {
                 handover.complete(admin)?;
                 ready(state);
-                crate::forget_start();
                 Ok(())
             };
             gateway::run(options, workers.clone(), succession, ready)
