@@ -243,7 +243,8 @@ impl Cluster {
         let file = PathBuf::from(format!("{}.token", path.display()));
         fs::write(&file, token)?;
         let admin = fs::read_to_string(self.rig.state.join("kubeconfig"))?;
-        let user = admin.replace("token: admintoken", &format!("tokenFile: {file:?}"));
+        let admin_token = format!("token: {ADMIN_TOKEN}");
+        let user = admin.replace(&admin_token, &format!("tokenFile: {file:?}"));
         Ok(fs::write(path, user)?)
     }
 
@@ -400,10 +401,13 @@ impl Cluster {
     }
 }
 
+/// The administrator's, as `rig.sh` has it.
+pub const ADMIN_TOKEN: &str = "admintoken";
+
 /// A request to the API, for a connection that is kept.
 pub fn request(method: &str, path: &str, content_type: &str, body: &str) -> String {
     format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer admintoken\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
          Accept: application/json\r\n\
          Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

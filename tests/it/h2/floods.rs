@@ -209,7 +209,7 @@ fn floods(drivers: &[&'static str], lasts: Duration, more: Duration) {
     for &driver in drivers {
         let gateway = start(&manifests, driver, &["--access-log=off"]);
         for (name, attack) in &kinds {
-            let before = gateway.anonymous().unwrap();
+            let before = gateway.memory("VmRSS").unwrap();
             // Again where the machine had other work: what a flood costs would show each time.
             let unfelt = (0..3).any(|_| {
                 let (ratio, told) = flood(&gateway, *attack, lasts, more);
@@ -219,7 +219,7 @@ fn floods(drivers: &[&'static str], lasts: Duration, more: Duration) {
             if !unfelt {
                 wrong.push(format!("{driver}: {name} slows others down"));
             }
-            let grown = gateway.anonymous().unwrap().saturating_sub(before);
+            let grown = gateway.memory("VmRSS").unwrap().saturating_sub(before);
             println!("{driver}: {name}: {} KiB more", grown >> 10);
             if grown > GROWTH_MAX {
                 wrong.push(format!("{driver}: {name}: {} KiB more", grown >> 10));

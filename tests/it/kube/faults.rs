@@ -5,21 +5,19 @@
 use ringway_tests::gateway::Gateway;
 use ringway_tests::kube::{Cluster, api, await_status, request};
 use ringway_tests::load::Backend;
-use ringway_tests::manifest::mapping;
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
 use serde_json::json;
 
 use super::front::{Fault, Front};
-use super::{base, load_to, under_load};
+use super::{base, load_to, route, under_load};
 
 #[test]
 fn no_failure_of_an_api_server_reaches_requests() {
     let Some(cluster) = Cluster::begin("faults") else { return };
     let steady = Backend::start().unwrap();
     let echo = Upstream::echo("one").unwrap();
-    let route =
-        |name: &str| mapping(name, &format!("prefix: /{name}/, service: \"{}\"", echo.address()));
+    let route = |name: &str| route(name, &echo);
     cluster.apply(&(base(&echo.address()) + &load_to(&steady)));
     let front = Front::start();
     let gateway = Gateway::start("", &cluster.options_at(front.address())).unwrap();

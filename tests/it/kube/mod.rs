@@ -31,6 +31,11 @@ fn base(backend: &SocketAddr) -> String {
     listener(8080) + HOST + &mapping("quote", &format!("prefix: /quote/, service: \"{backend}\""))
 }
 
+/// A Mapping of `/name/`.
+fn route(name: &str, to: &Upstream) -> String {
+    mapping(name, &format!("prefix: /{name}/, service: \"{}\"", to.address()))
+}
+
 const HOST: &str = "---
 apiVersion: getambassador.io/v3alpha1
 kind: Host

@@ -2,20 +2,18 @@
 //! The last good versions on disk: a restart while the API server is away.
 
 use ringway_tests::gateway::Gateway;
-use ringway_tests::kube::{Cluster, api_itself, await_status, request};
-use ringway_tests::manifest::mapping;
+use ringway_tests::kube::{ADMIN_TOKEN, Cluster, api_itself, await_status, request};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
 
-use super::{base, broken};
+use super::{base, broken, route};
 
 /// A token that counts no more is no end: what is kept serves, and a new one is read as it comes.
 #[test]
 fn a_token_that_has_expired_is_replaced() {
     let Some(cluster) = Cluster::begin("token") else { return };
     let echo = Upstream::echo("one").unwrap();
-    let route =
-        |name: &str| mapping(name, &format!("prefix: /{name}/, service: \"{}\"", echo.address()));
+    let route = |name: &str| route(name, &echo);
     cluster.apply(&(base(&echo.address()) + &route("goes")));
     let mut options = cluster.options();
     options.args.push(format!("--state-dir={}", cluster.folder("state").display()));
@@ -31,7 +29,7 @@ fn a_token_that_has_expired_is_replaced() {
     wait_until("the API server has forgotten it", PATIENCE, || {
         let mut client = api_itself();
         let asked = request("GET", "/version", "application/json", "");
-        client.send(asked.replace("admintoken", &old).as_bytes()).unwrap();
+        client.send(asked.replace(ADMIN_TOKEN, &old).as_bytes()).unwrap();
         client.response("GET").unwrap().status == 401
     });
     let gateway = Gateway::start("", &options).unwrap();
@@ -51,13 +49,10 @@ fn a_token_that_has_expired_is_replaced() {
 fn a_restart_while_the_api_server_is_away_serves_what_was_served() {
     let Some(cluster) = Cluster::alone("restart") else { return };
     let echo = Upstream::echo("one").unwrap();
-    let route =
-        |name: &str| mapping(name, &format!("prefix: /{name}/, service: \"{}\"", echo.address()));
+    let route = |name: &str| route(name, &echo);
     cluster.apply(&(base(&echo.address()) + &route("stays") + &route("goes")));
-    let folder = std::env::temp_dir().join(format!("ringway-state-{}", cluster.namespace));
-    let _ = std::fs::remove_dir_all(&folder);
     let mut options = cluster.options();
-    options.args.extend(["--state-dir".into(), folder.to_string_lossy().into_owned()]);
+    options.args.push(format!("--state-dir={}", cluster.folder("state").display()));
     let gateway = Gateway::start("", &options).unwrap();
     await_status(&gateway, 8080, "/goes/", 200);
     // Refused now: what was accepted is the last good version, over restarts too.
@@ -83,5 +78,4 @@ fn a_restart_while_the_api_server_is_away_serves_what_was_served() {
     await_status(&gateway, 8080, "/goes/", 404);
     drop(gateway);
     rig.start_again("api").unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
 }
