@@ -11,7 +11,7 @@ use crate::problem::Problems;
 
 use super::mapping::{Hostname, Labels, one_spelling};
 use super::tls::{self, ForHost, HostTls};
-use super::{guard, hostglob};
+use super::{guard, hostglob, ingress};
 
 /// A Host that is accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,8 @@ impl Host {
         }
     }
 
-    /// Emissary's association of Hosts and Mappings; `strict` is the default since 2.5.
+    /// Emissary's association of Hosts and Mappings; `strict` is the default since 2.5. A challenge's
+    /// solver does not know what a Host selects: the name is enough.
     pub(crate) fn takes(
         &self,
         hostname: &Hostname,
@@ -71,7 +72,9 @@ impl Host {
             Hostname::Regex => Some(true),
             Hostname::Glob(glob) => Some(hostglob::overlap(&self.hostname, glob)),
         };
-        let chosen = self.selector.as_ref().map(|selector| selects(selector, labels, strict));
+        let selector = self.selector.as_ref();
+        let asked = selector.filter(|_| named.is_none() || !ingress::is_challenge(labels));
+        let chosen = asked.map(|selector| selects(selector, labels, strict));
         let taken = match (chosen, named, strict) {
             (None, None, _) => return Err(Apart::NothingToGoBy),
             (chosen, named, false) => chosen == Some(true) || named == Some(true),

@@ -16,7 +16,7 @@ use crate::problem::Problems;
 use crate::snapshot::Snapshot;
 
 use super::endpoints::Services;
-use super::mapping::ACME_CHALLENGE;
+use super::mapping::{ACME_CHALLENGE, Labels};
 
 /// Ties the Mappings of an Ingress to the Hosts that its `tls` makes.
 const LABEL: &str = "a10r-k8s-ingress";
@@ -170,6 +170,11 @@ impl Context<'_> {
 
 fn blank(prefix: &str, service: String) -> crd::Mapping {
     crd::Mapping { prefix: prefix.to_owned(), service, ..crd::Mapping::default() }
+}
+
+/// Whether these labels are those of a challenge's path.
+pub(crate) fn is_challenge(labels: &Labels) -> bool {
+    labels.0.contains_key(CHALLENGE_LABEL)
 }
 
 /// One token is one path, which comes before all others, and whoever asks for it is no user who
