@@ -84,6 +84,8 @@ impl Rig {
     }
 
     fn start() -> Result<Self> {
+        // From the network that tests enter nothing can be fetched.
+        python::interpreter()?;
         let built = Command::new(rig_folder().join("build.sh")).output().context("build.sh")?;
         ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let bin = String::from_utf8(built.stdout)?.trim().to_owned();
