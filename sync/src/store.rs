@@ -22,6 +22,8 @@ use ringway_core::snapshot::{self, Settings, Snapshot};
 pub struct Store {
     options: Options,
     files: BTreeMap<PathBuf, Entry>,
+    /// Those of them of which something is to be said: as a rule few.
+    notable: BTreeSet<PathBuf>,
     /// Who writes each object, first by place.
     claims: HashMap<Ref, Vec<Claim>>,
     /// Objects that are written more than once.
@@ -77,6 +79,7 @@ impl Store {
         Self {
             options,
             files: BTreeMap::new(),
+            notable: BTreeSet::new(),
             claims: HashMap::new(),
             disputed: BTreeSet::new(),
             doubtful: HashSet::new(),
@@ -122,11 +125,17 @@ impl Store {
         // Objects written twice may only have changed places.
         touched.extend(self.disputed.iter().cloned());
         self.claim(&name, &entry, &touched);
+        if entry.is_notable() {
+            self.notable.insert(path.to_owned());
+        } else {
+            self.notable.remove(path);
+        }
         self.files.insert(path.to_owned(), entry);
     }
 
     pub fn remove_file(&mut self, path: &Path) {
         if let Some(entry) = self.files.remove(path) {
+            self.notable.remove(path);
             let touched = entry.names_in(entry.parsed.documents.iter()).cloned().collect();
             self.claim(&path.to_string_lossy(), &Entry::default(), &touched);
         }
@@ -237,13 +246,14 @@ impl Store {
 
     /// Files with documents that do not parse and whose objects go on as last read.
     pub fn kept_files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().filter(|(_, e)| !e.kept.is_empty()).map(|(path, _)| path.as_path())
+        let is_kept = |path: &&PathBuf| !self.files[*path].kept.is_empty();
+        self.notable.iter().filter(is_kept).map(PathBuf::as_path)
     }
 
     /// Objects of kinds that mean nothing to a gateway, counted by kind.
     pub fn foreign(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for found in self.files.values().flat_map(|entry| entry.parsed.found()) {
+        for found in self.notable.iter().flat_map(|path| self.files[path].parsed.found()) {
             if let Parsed::Foreign { api_version, kind } = found {
                 let name = if api_version.is_empty() {
                     kind.to_string()
@@ -259,8 +269,8 @@ impl Store {
     /// Everything that is wrong, with what resolving found, in the order of files and lines.
     pub fn diagnostics(&self, resolved: &Problems) -> Vec<Diagnostic> {
         let mut out = Vec::new();
-        for entry in self.files.values() {
-            for found in entry.parsed.found() {
+        for path in &self.notable {
+            for found in self.files[path].parsed.found() {
                 match found {
                     Parsed::Object { object, problems } => {
                         let origin = Some(&object.origin);
@@ -276,8 +286,9 @@ impl Store {
             }
         }
         let mut duplicates = Problems::default();
-        for (name, claims) in &self.claims {
-            let Some((first, others)) = claims.split_first() else { continue };
+        for name in &self.disputed {
+            let claims = self.claims.get(name).and_then(|claims| claims.split_first());
+            let Some((first, others)) = claims else { continue };
             for other in others {
                 duplicates.duplicate_object(name, &place_of(first));
                 let problem = duplicates.0.last().expect("one was just added");
@@ -298,6 +309,14 @@ impl Store {
 }
 
 impl Entry {
+    /// Whether diagnostics, or counts of what is ignored, have to look at it.
+    fn is_notable(&self) -> bool {
+        self.parsed.found().any(|found| match found {
+            Parsed::Object { problems, .. } => !problems.is_empty(),
+            Parsed::Refused { .. } | Parsed::Malformed(_) | Parsed::Foreign { .. } => true,
+        })
+    }
+
     /// What the file writes, in order, kept objects last; how it is written is made on demand.
     fn written(&self) -> impl Iterator<Item = (&Ref, impl Fn() -> Written)> {
         let found =
