@@ -13,6 +13,7 @@ pub mod problem;
 pub mod crd;
 mod share;
 pub mod snapshot;
+pub mod sorted;
 
 pub mod tls;
 

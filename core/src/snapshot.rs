@@ -8,17 +8,14 @@ use std::sync::Arc;
 
 use crate::crd::{Meta, Object};
 use crate::name::{Kind, Ref};
+use crate::sorted::{self, Sorted};
 use crate::tls::Pem;
-
-mod objects;
-
-use objects::Objects;
 
 /// What there is to serve.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub settings: Arc<Settings>,
-    objects: Objects,
+    objects: Sorted<Object>,
     /// Written, but refused, and no earlier version of them serves. A guard among them has to fail
     /// closed.
     refused: Arc<BTreeMap<Ref, Arc<Meta>>>,
@@ -27,6 +24,15 @@ pub struct Snapshot {
 
 /// What is in a file that an object names, or why that is not known.
 pub type File = Result<Pem, Arc<str>>;
+
+/// An object that is not the same in two snapshots.
+pub type Difference<'s> = sorted::Difference<'s, Object>;
+
+impl Difference<'_> {
+    pub fn kind(&self) -> Kind {
+        self.name().kind
+    }
+}
 
 /// What the process was told about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +122,20 @@ impl Snapshot {
 
     /// The objects of one kind, by namespace and name.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
-        self.objects.of_kind(kind)
+        self.objects.row(move |name| name.kind < kind, move |name| name.kind > kind)
+    }
+
+    /// The objects that are not those of an earlier snapshot, by kind, namespace, name. Takes time
+    /// by what differs, where this one was made from that.
+    pub fn differences<'s>(&'s self, before: &'s Self) -> Vec<Difference<'s>> {
+        self.objects.differences(&before.objects)
+    }
+
+    /// Whether nothing but objects may differ from an earlier snapshot.
+    pub fn differs_in_objects_alone(&self, before: &Self) -> bool {
+        Arc::ptr_eq(&self.settings, &before.settings)
+            && Arc::ptr_eq(&self.refused, &before.refused)
+            && Arc::ptr_eq(&self.files, &before.files)
     }
 
     /// Refused objects of one kind of which nothing serves.
@@ -146,7 +165,7 @@ impl Snapshot {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.objects.len() == 0
+        self.objects.is_empty()
     }
 }
 

@@ -2,7 +2,6 @@
 //! The data plane over loopback, on both drivers, against back ends that are plain threads.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use ringway_core::policy::balance::Balancer;
 use ringway_core::policy::headers::HeaderEdits;
 use ringway_core::policy::rewrite::{HostRewrite, PathRewrite};
 use ringway_core::policy::timeouts::Timeouts;
+use ringway_core::sorted::Sorted;
 use ringway_core::table::{Slots, compile};
 
 use crate::fleet::{Options, Workers};
@@ -105,22 +105,19 @@ pub(crate) fn start_with(
             tcp: None,
             virtual_hosts: vec![Arc::new(host)],
         }],
-        clusters: BTreeMap::from([(
-            cluster.clone(),
-            Arc::new(ir::Cluster {
-                name: cluster.clone(),
-                stats_name: cluster,
-                source: ir::EndpointSource::Static(endpoints.to_vec()),
-                host: "backend".into(),
-                transport: ir::Transport::Cleartext,
-                protocol: Default::default(),
-                balancer: Default::default(),
-                connect_timeout: None,
-                idle_timeout: None,
-                max_lifetime: None,
-                keepalive: None,
-            }),
-        )]),
+        clusters: Sorted::from_iter([Arc::new(ir::Cluster {
+            name: cluster.clone(),
+            stats_name: cluster,
+            source: ir::EndpointSource::Static(endpoints.to_vec()),
+            host: "backend".into(),
+            transport: ir::Transport::Cleartext,
+            protocol: Default::default(),
+            balancer: Default::default(),
+            connect_timeout: None,
+            idle_timeout: None,
+            max_lifetime: None,
+            keepalive: None,
+        })]),
         guards: Vec::new(),
     };
     edit(&mut ir);

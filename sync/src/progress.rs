@@ -71,9 +71,9 @@ impl Progress {
         self.rest().feeds.insert(feed.cluster, feed);
     }
 
-    /// Forgets the feeds of clusters that are gone.
-    pub(crate) fn keep_feeds(&self, of: impl Fn(ClusterSlot) -> bool) {
-        self.rest().feeds.retain(|cluster, _| of(*cluster));
+    /// Forgets the feed of a cluster that is gone.
+    pub(crate) fn forget_feed(&self, cluster: ClusterSlot) {
+        self.rest().feeds.remove(&cluster);
     }
 
     pub(crate) fn set_serving(&self) {

@@ -83,12 +83,6 @@ struct Peer {
     stale: BTreeSet<ClusterSlot>,
 }
 
-/// A cluster's endpoints as last decided.
-struct Decided {
-    cluster: Arc<str>,
-    feed: Arc<Feed>,
-}
-
 pub struct Publisher {
     fleet: Arc<dyn Fleet>,
     progress: Arc<Progress>,
@@ -101,7 +95,7 @@ pub struct Publisher {
     /// The same for feeds.
     retired_feeds: Vec<Arc<Feed>>,
     /// Feeds by cluster, for the clusters of the newest table.
-    feeds: HashMap<ClusterSlot, Decided>,
+    feeds: HashMap<ClusterSlot, Arc<Feed>>,
     /// The last feed version per slot: it outlives the cluster, as workers compare it.
     versions: HashMap<ClusterSlot, u64>,
     answers: HashMap<Lookup, Arc<[IpAddr]>>,
@@ -206,9 +200,7 @@ impl Publisher {
         let table = Arc::clone(&publication.table);
         let before = self.newest.as_ref().map(|newest| Arc::clone(&newest.table));
         let before = before.as_ref().map_or(&[][..], |table| &table.clusters);
-        if self.first_published.is_none() || !same_clusters(before, &table.clusters) {
-            self.take_clusters(before, &table, publication.since);
-        }
+        self.take_clusters(before, &table, publication.since);
 
         let wanted = binds(&table);
         // An address stays bound, whichever listener it belongs to next.
@@ -228,25 +220,39 @@ impl Publisher {
 
     /// Brings names and feeds into line with a table's clusters.
     fn take_clusters(&mut self, before: &[Option<Arc<Cluster>>], table: &Table, since: Instant) {
-        let lookups: BTreeSet<Lookup> = (table.clusters.iter().flatten())
-            .filter_map(|cluster| Some(Lookup::of(&cluster.spec.source)?.0))
-            .collect();
-        self.answers.retain(|lookup, _| lookups.contains(lookup));
-        if self.first_published.is_none() {
-            self.first_published = Some(since);
-            self.awaited = lookups.iter().cloned().collect();
+        type AtSlot<'t> = Option<&'t Arc<Cluster>>;
+        let lookup = |cluster: AtSlot<'_>| Some(Lookup::of(&cluster?.spec.source)?.0);
+        fn at(clusters: &[Option<Arc<Cluster>>], slot: usize) -> AtSlot<'_> {
+            clusters.get(slot)?.as_ref()
         }
-        if **self.lookups.borrow() != lookups {
-            self.lookups.send_replace(Arc::new(lookups));
+        // As a rule one of thousands.
+        let all = (0..before.len().max(table.clusters.len()))
+            .map(|slot| (at(before, slot), at(&table.clusters, slot)));
+        let changed: Vec<(AtSlot<'_>, AtSlot<'_>)> =
+            all.filter(|(old, new)| old.map(Arc::as_ptr) != new.map(Arc::as_ptr)).collect();
+        let is_first = self.first_published.is_none();
+        if is_first || changed.iter().any(|(old, new)| lookup(*old) != lookup(*new)) {
+            let clusters = table.clusters.iter().flatten();
+            let lookups: BTreeSet<Lookup> =
+                clusters.filter_map(|cluster| lookup(Some(cluster))).collect();
+            self.answers.retain(|lookup, _| lookups.contains(lookup));
+            if is_first {
+                self.first_published = Some(since);
+                self.awaited = lookups.iter().cloned().collect();
+            }
+            if **self.lookups.borrow() != lookups {
+                self.lookups.send_replace(Arc::new(lookups));
+            }
         }
-        self.feeds.retain(|slot, decided| {
-            table.cluster(*slot).is_some_and(|c| c.spec.name == decided.cluster)
-        });
-        self.progress.keep_feeds(|slot| self.feeds.contains_key(&slot));
-        for (at, cluster) in table.clusters.iter().enumerate() {
-            let same = before.get(at).is_some_and(|before| same_cluster(before, cluster));
-            if let Some(cluster) = cluster.as_ref().filter(|_| !same) {
-                self.decide(cluster);
+        for (old, new) in changed {
+            if let Some(old) = old
+                && new.is_none_or(|new| new.spec.name != old.spec.name)
+            {
+                self.feeds.remove(&old.slot);
+                self.progress.forget_feed(old.slot);
+            }
+            if let Some(new) = new {
+                self.decide(new);
             }
         }
     }
@@ -264,9 +270,9 @@ impl Publisher {
             addresses.map_or_else(Vec::new, |a| a.iter().take(count).map(endpoint).collect())
         });
         let endpoints = Feed::sorted(endpoints);
-        if let Some(decided) = self.feeds.get(&slot)
-            && *decided.feed.endpoints == *endpoints
-            && decided.feed.picker.balancer() == spec.balancer
+        if let Some(known) = self.feeds.get(&slot)
+            && *known.endpoints == *endpoints
+            && known.picker.balancer() == spec.balancer
         {
             return;
         }
@@ -274,9 +280,8 @@ impl Publisher {
         *version += 1;
         let feed = Arc::new(Feed::new(slot, *version, spec.balancer, endpoints));
         self.progress.set_feed(Arc::clone(&feed));
-        let decided = Decided { cluster: Arc::clone(&spec.name), feed };
-        if let Some(old) = self.feeds.insert(slot, decided) {
-            self.retired_feeds.push(old.feed);
+        if let Some(old) = self.feeds.insert(slot, feed) {
+            self.retired_feeds.push(old);
         }
         for peer in &mut self.peers {
             peer.stale.insert(slot);
@@ -312,9 +317,7 @@ impl Publisher {
             let mut open = true;
             while open && let Some(slot) = peer.stale.first().copied() {
                 open = match self.feeds.get(&slot) {
-                    Some(decided) => {
-                        self.fleet.send(worker, Command::Feed(Arc::clone(&decided.feed)))
-                    }
+                    Some(feed) => self.fleet.send(worker, Command::Feed(Arc::clone(feed))),
                     None => true,
                 };
                 if open {
@@ -425,14 +428,6 @@ pub(crate) fn known(source: &EndpointSource) -> Option<Vec<Endpoint>> {
         }
         EndpointSource::Dns { .. } => None,
     }
-}
-
-fn same_clusters(a: &[Option<Arc<Cluster>>], b: &[Option<Arc<Cluster>>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_cluster(a, b))
-}
-
-fn same_cluster(a: &Option<Arc<Cluster>>, b: &Option<Arc<Cluster>>) -> bool {
-    a.as_ref().map(Arc::as_ptr) == b.as_ref().map(Arc::as_ptr)
 }
 
 fn binds(table: &Table) -> Vec<Bind> {

@@ -48,7 +48,8 @@ pub use source::{Diagnostic, Document, Malformed, Origin};
 pub use tcp_mapping::TCPMapping;
 pub use tls_context::TLSContext;
 
-use crate::name::Kind;
+use crate::name::{Kind, Ref};
+use crate::sorted::Named;
 
 /// One object as written. Immutable: a change is another object.
 #[derive(Clone, Debug)]
@@ -86,6 +87,14 @@ pub enum Spec {
     TCPMapping(Box<TCPMapping>),
     TLSContext(Box<TLSContext>),
     TracingService(Box<TracingService>),
+}
+
+impl Named for Object {
+    type Name = Ref;
+
+    fn name(&self) -> &Ref {
+        &self.meta.object
+    }
 }
 
 impl Spec {

@@ -5,7 +5,7 @@
 //! Invariants: every reference inside an [`Ir`] exists in it; virtual hosts of a listener have
 //! distinct domains; groups of a virtual host are in decision order, first match wins.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +19,28 @@ use crate::policy::pattern::Pattern;
 use crate::policy::redirect::Redirect;
 use crate::policy::rewrite::{HostRewrite, PathRewrite};
 use crate::policy::timeouts::{Timeouts, ms};
+use crate::sorted::{Named, Sorted};
 use crate::tls;
 
 pub mod settings;
 
 pub use settings::Settings;
 
+impl Named for Cluster {
+    type Name = str;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// Everything that one snapshot means.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ir {
     pub settings: Arc<Settings>,
     pub listeners: Vec<Listener>,
-    /// By cluster name, which is unique per way of reaching an upstream.
-    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// By name, which is unique per way of reaching an upstream.
+    pub clusters: Sorted<Cluster>,
     /// Requests that a guard which cannot be enforced would have guarded, on every listener, in
     /// order: per [`GuardScope`] the first whose globs cover the request decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]

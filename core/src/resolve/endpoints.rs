@@ -2,7 +2,7 @@
 //! Where a cluster's endpoints come from: a known Service's EndpointSlices (or Endpoints), its
 //! cluster address, an address as written, or DNS.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,8 +11,7 @@ use foldhash::fast::RandomState;
 use crate::crd::kube::{EndpointPort, IntOrString, ServicePort, SliceEndpoint};
 use crate::crd::{self, Meta, Object, Spec};
 use crate::ir::EndpointSource;
-use crate::name::Kind;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Difference;
 
 use super::mapping::{Lookup, Upstream};
 
@@ -22,24 +21,27 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// What a Service's port says of itself where it speaks HTTP/2 over cleartext.
 const H2C: &str = "kubernetes.io/h2c";
 
-/// Services of a snapshot with their endpoints, by namespace and name.
+/// Services with their endpoints, as last seen.
 #[derive(Debug, Default)]
-pub(crate) struct Services<'s> {
-    entries: Map<&'s str, Map<&'s str, Entry<'s>>>,
+pub(crate) struct Services {
+    /// By namespace and name.
+    entries: Map<Arc<str>, Map<Arc<str>, Entry>>,
     /// The gateway's own.
-    zone: Option<&'s str>,
+    zone: Option<Arc<str>>,
 }
+
+#[derive(Debug, Default)]
+struct Entry {
+    service: Option<Arc<Object>>,
+    endpoints: Option<Arc<Object>>,
+    /// By name.
+    slices: Vec<Arc<Object>>,
+}
+
+/// A Service's namespace and name.
+pub(crate) type Name = (Arc<str>, Arc<str>);
 
 type Map<K, V> = HashMap<K, V, RandomState>;
-
-#[derive(Debug)]
-struct Entry<'s> {
-    /// All objects that went in.
-    inputs: Vec<&'s Arc<Object>>,
-    service: &'s crd::Service,
-    endpoints: Option<&'s crd::Endpoints>,
-    slices: Vec<&'s crd::EndpointSlice>,
-}
 
 /// Why a known Service has no endpoints for an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,65 +51,77 @@ pub(crate) struct NoSuchPort {
     pub(crate) ports: String,
 }
 
-impl<'s> Services<'s> {
-    /// Of the objects that `in_scope` keeps.
-    pub(crate) fn of(snapshot: &'s Snapshot, in_scope: impl Fn(&Meta) -> bool) -> Self {
-        let zone = snapshot.settings.zone.as_deref();
-        let mut services = Self { zone, ..Self::default() };
-        for object in snapshot.of_kind(Kind::Service).filter(|o| in_scope(&o.meta)) {
-            if let Spec::Service(service) = &object.spec {
-                let inputs = vec![object];
-                let entry = Entry { inputs, service, endpoints: None, slices: Vec::new() };
-                let (namespace, name) = key(object);
-                services.entries.entry(namespace).or_default().insert(name, entry);
+impl Services {
+    /// None yet.
+    pub(crate) fn new(zone: Option<Arc<str>>) -> Self {
+        Self { entries: Map::default(), zone }
+    }
+
+    /// Takes in what differs; of the Services those that `in_scope` keeps. Gives those whose
+    /// endpoints may be others now.
+    pub(crate) fn update(
+        &mut self,
+        differences: &[Difference<'_>],
+        in_scope: impl Fn(&Meta) -> bool,
+    ) -> HashSet<Name, RandomState> {
+        let mut touched = HashSet::default();
+        for difference in differences {
+            let gone = difference.before.map(|object| (object, false));
+            let come = difference.now.map(|object| (object, true));
+            for (object, is_there) in gone.into_iter().chain(come) {
+                let meta = &object.meta;
+                let name = match object.spec {
+                    Spec::Service(_) if in_scope(meta) => &**meta.name(),
+                    Spec::Endpoints(_) => meta.name(),
+                    Spec::EndpointSlice(_) => match meta.labels.get(SERVICE_NAME) {
+                        Some(name) => name,
+                        None => continue,
+                    },
+                    _ => continue,
+                };
+                let name = (Arc::clone(meta.namespace()), Arc::from(name));
+                self.set(&name, object, is_there);
+                touched.insert(name);
             }
         }
-        for object in snapshot.of_kind(Kind::Endpoints) {
-            if let (Spec::Endpoints(endpoints), Some(entry)) =
-                (&object.spec, services.entry_mut(key(object)))
-            {
-                entry.inputs.push(object);
-                entry.endpoints = Some(endpoints);
+        touched
+    }
+
+    /// An object of a Service is there now, or is there no more.
+    fn set(&mut self, (namespace, name): &Name, object: &Arc<Object>, is_there: bool) {
+        let names = self.entries.entry(Arc::clone(namespace)).or_default();
+        let entry = names.entry(Arc::clone(name)).or_default();
+        entry.set(object, is_there);
+        if entry.is_empty() {
+            names.remove(name);
+            if names.is_empty() {
+                self.entries.remove(namespace);
             }
         }
-        for object in snapshot.of_kind(Kind::EndpointSlice) {
-            let Spec::EndpointSlice(slice) = &object.spec else { continue };
-            let Some(name) = object.meta.labels.get(SERVICE_NAME) else { continue };
-            let at = (&**object.meta.namespace(), name.as_str());
-            if let Some(entry) = services.entry_mut(at) {
-                entry.inputs.push(object);
-                entry.slices.push(slice);
-            }
-        }
-        services
     }
 
     /// The port that a Service gives a name, as an Ingress may use it.
     pub(crate) fn named_port(&self, namespace: &str, service: &str, port: &str) -> Option<u16> {
-        let ports = &self.entry((namespace, service))?.service.ports;
+        let (_, service) = self.entry((namespace, service))?;
+        let ports = &service.ports;
         ports.iter().find(|p| p.name.as_deref() == Some(port)).map(|p| p.port)
-    }
-
-    /// The objects that [`Services::source`] looks at for an upstream.
-    pub(crate) fn inputs(&self, upstream: &Upstream) -> &[&'s Arc<Object>] {
-        let entry = service_of(&upstream.host, &upstream.namespace).and_then(|at| self.entry(at));
-        entry.map_or(&[], |entry| &entry.inputs)
     }
 
     /// Whether an upstream is the port of a Service that says that it speaks HTTP/2 by prior
     /// knowledge.
     pub(crate) fn is_h2c(&self, upstream: &Upstream) -> bool {
-        let known = service_of(&upstream.host, &upstream.namespace).and_then(|at| self.entry(at));
-        let port = known.and_then(|entry| port_of(entry.service, upstream));
+        let known = service_of(upstream).and_then(|at| self.entry(at));
+        let port = known.and_then(|(_, service)| port_of(service, upstream));
         port.and_then(|port| port.app_protocol.as_deref()) == Some(H2C)
     }
 
-    fn entry_mut(&mut self, (namespace, name): (&str, &str)) -> Option<&mut Entry<'s>> {
-        self.entries.get_mut(namespace)?.get_mut(name)
-    }
-
-    fn entry(&self, (namespace, name): (&str, &str)) -> Option<&Entry<'s>> {
-        self.entries.get(namespace)?.get(name)
+    /// A Service that is there, and what belongs to it.
+    fn entry(&self, (namespace, name): (&str, &str)) -> Option<(&Entry, &crd::Service)> {
+        let entry = self.entries.get(namespace)?.get(name)?;
+        match &entry.service.as_ref()?.spec {
+            Spec::Service(service) => Some((entry, service)),
+            _ => None,
+        }
     }
 
     /// The source of one upstream's endpoints.
@@ -118,17 +132,16 @@ impl<'s> Services<'s> {
         if let Some(ip) = literal(upstream) {
             return (EndpointSource::Static(vec![SocketAddr::new(ip, upstream.port)]), None);
         }
-        let known = service_of(&upstream.host, &upstream.namespace)
-            .and_then(|at| Some((at, self.entry(at)?)));
-        let Some(((namespace, name), entry)) = known else {
+        let known = service_of(upstream).and_then(|at| Some((at, self.entry(at)?)));
+        let Some(((namespace, name), (entry, service))) = known else {
             return (dns(upstream, &upstream.host), None);
         };
-        if entry.service.r#type.as_deref() == Some("ExternalName") {
-            let name = entry.service.external_name.as_deref().unwrap_or(&upstream.host);
+        if service.r#type.as_deref() == Some("ExternalName") {
+            let name = service.external_name.as_deref().unwrap_or(&upstream.host);
             return (dns(upstream, name.trim_end_matches('.')), None);
         }
         if upstream.lookup == Lookup::ClusterIp {
-            let ip = entry.service.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
+            let ip = service.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
             return match ip {
                 Some(ip) => {
                     (EndpointSource::Static(vec![SocketAddr::new(ip, upstream.port)]), None)
@@ -136,9 +149,9 @@ impl<'s> Services<'s> {
                 None => (dns(upstream, &upstream.host), None),
             };
         }
-        let (found, missing) = match port_of(entry.service, upstream) {
-            Some(port) => (entry.addresses(port, self.zone, upstream), None),
-            None => (Vec::new(), Some(no_such_port(entry.service, upstream))),
+        let (found, missing) = match port_of(service, upstream) {
+            Some(port) => (entry.addresses(port, self.zone.as_deref(), upstream), None),
+            None => (Vec::new(), Some(no_such_port(service, upstream))),
         };
         let source = EndpointSource::Service {
             namespace: namespace.into(),
@@ -150,7 +163,42 @@ impl<'s> Services<'s> {
     }
 }
 
-impl Entry<'_> {
+impl Entry {
+    fn set(&mut self, object: &Arc<Object>, is_there: bool) {
+        let now = is_there.then(|| Arc::clone(object));
+        match object.spec {
+            Spec::Service(_) => self.service = now,
+            Spec::Endpoints(_) => self.endpoints = now,
+            _ => {
+                let name = &object.meta.object;
+                let place = self.slices.binary_search_by(|slice| slice.meta.object.cmp(name));
+                let old = match place {
+                    Ok(at) => at..at + 1,
+                    Err(at) => at..at,
+                };
+                self.slices.splice(old, now);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.service.is_none() && self.endpoints.is_none() && self.slices.is_empty()
+    }
+
+    fn endpoints(&self) -> Option<&crd::Endpoints> {
+        match &self.endpoints.as_ref()?.spec {
+            Spec::Endpoints(endpoints) => Some(endpoints),
+            _ => None,
+        }
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &crd::EndpointSlice> {
+        self.slices.iter().filter_map(|object| match &object.spec {
+            Spec::EndpointSlice(slice) => Some(&**slice),
+            _ => None,
+        })
+    }
+
     /// Addresses that take requests, with the port that serves a Service's port, sorted, each
     /// once, and whether they are in this zone.
     ///
@@ -168,13 +216,13 @@ impl Entry<'_> {
             text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, number))
         };
         if self.slices.is_empty() {
-            for subset in self.endpoints.iter().flat_map(|e| &e.subsets) {
+            for subset in self.endpoints().into_iter().flat_map(|e| &e.subsets) {
                 let Some(number) = endpoint_port(&subset.ports, port) else { continue };
                 let found = subset.addresses.iter().filter_map(|a| address(&a.ip, number));
                 ready.extend(found.map(|address| (address, false)));
             }
         }
-        for slice in &self.slices {
+        for slice in self.slices() {
             let Some(number) = endpoint_port(&slice.ports, port) else { continue };
             for endpoint in &slice.endpoints {
                 let list = match readiness(endpoint) {
@@ -225,10 +273,6 @@ fn is_near(endpoint: &SliceEndpoint, zone: &str) -> bool {
     }
 }
 
-fn key(object: &Object) -> (&str, &str) {
-    (object.meta.namespace(), object.meta.name())
-}
-
 fn dns(upstream: &Upstream, name: &str) -> EndpointSource {
     EndpointSource::Dns {
         name: name.into(),
@@ -250,13 +294,13 @@ fn literal(upstream: &Upstream) -> Option<IpAddr> {
     upstream.host.parse().ok()
 }
 
-/// Namespace and name of the Service that a host name may stand for: `name`, `name.namespace`,
-/// `name.namespace.svc` and what follows it.
-fn service_of<'a>(host: &'a str, namespace: &'a str) -> Option<(&'a str, &'a str)> {
-    let mut labels = host.trim_end_matches('.').split('.');
+/// Namespace and name of the Service that an upstream's host name may stand for: `name`,
+/// `name.namespace`, `name.namespace.svc` and what follows it.
+pub(crate) fn service_of(upstream: &Upstream) -> Option<(&str, &str)> {
+    let mut labels = upstream.host.trim_end_matches('.').split('.');
     let name = labels.next()?;
     match (labels.next(), labels.next()) {
-        (None, _) => Some((namespace, name)),
+        (None, _) => Some((&upstream.namespace, name)),
         (Some(namespace), None | Some("svc")) => Some((namespace, name)),
         _ => None,
     }

@@ -72,7 +72,7 @@ pub(crate) fn is_ours(object: &Object, classes: &BTreeSet<&str>, ambassador_id: 
 }
 
 /// Expands one Ingress.
-pub(crate) fn expand(meta: &Meta, ingress: &crd::Ingress, services: &Services<'_>) -> Expanded {
+pub(crate) fn expand(meta: &Meta, ingress: &crd::Ingress, services: &Services) -> Expanded {
     let mut expanded = Expanded::default();
     let id = format!("a10r-ingress-{}-{}", meta.name(), meta.namespace());
     let label = (!ingress.tls.is_empty()).then(|| (LABEL.to_owned(), id.clone()));
@@ -105,7 +105,7 @@ pub(crate) fn expand(meta: &Meta, ingress: &crd::Ingress, services: &Services<'_
 
 struct Context<'a> {
     meta: &'a Meta,
-    services: &'a Services<'a>,
+    services: &'a Services,
     label: Option<(String, String)>,
     expanded: Expanded,
 }

@@ -5,19 +5,20 @@
 //! Invariant: with any memo, [`super::resolve`] gives what it gives with an empty one.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::iter::Peekable;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::vec;
 
 use foldhash::fast::RandomState;
 
 use crate::crd::{self, Object};
-use crate::ir::{Cluster, Refusal, Settings, VirtualHost};
+use crate::ir::{Cluster, Ir, Refusal, Settings, VirtualHost};
+use crate::name::Ref;
 use crate::problem::{Problem, Problems};
+use crate::snapshot::{Difference, Snapshot};
+use crate::sorted::Sorted;
 use crate::tls::{Client, Shared};
 
-use super::endpoints::NoSuchPort;
+use super::endpoints::{Name, NoSuchPort, Services, service_of};
 use super::facts::Facts;
 use super::group::{self, Built};
 use super::host::Host;
@@ -36,8 +37,10 @@ pub struct Memo {
     pub(super) settings: Option<Arc<Settings>>,
     pub(super) facts: Option<Arc<Facts>>,
     auth: Option<Arc<Refusal>>,
-    /// All Mappings of the snapshot, in its order.
-    mappings: Vec<Remembered>,
+    /// All accepted Mapping resources by name.
+    mappings: Vec<Arc<Mapping>>,
+    /// What is said about Mapping resources; as a rule nothing is.
+    said: BTreeMap<Ref, Problems>,
     /// By address of the object.
     tcp: Map<usize, RememberedTcp>,
     pub(super) ingresses: Map<usize, (Arc<Object>, Arc<Expanded>)>,
@@ -55,23 +58,24 @@ pub struct Memo {
     claims: Map<Arc<str>, Vec<Claimant>>,
     /// Names that different upstreams claim: `a-b` and `a.b` have one name.
     disputed: HashSet<Arc<str>, RandomState>,
-    /// Services and their endpoints, as last seen.
-    pub(super) services: Vec<Arc<Object>>,
+    pub(super) services: Services,
     /// TLSContexts as last read.
     pub(super) contexts: Contexts,
     pub(super) tls: Shared,
-    pub(super) clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
-    pub(super) sources: Map<Arc<str>, Source>,
+    pub(super) clusters: Sorted<Cluster>,
+    sources: Map<Arc<str>, Source>,
+    /// Names of Services, whether or not they are there, each with a cluster of its endpoints.
+    users: BTreeSet<(Name, Arc<str>)>,
+    pub(super) last: Option<Last>,
     pub(super) virtual_hosts: Map<Arc<str>, Vec<(Host, Arc<VirtualHost>)>>,
 }
 
-/// One object's result.
+/// What was resolved last.
 #[derive(Debug)]
-struct Remembered {
-    object: Arc<Object>,
-    mapping: Option<Arc<Mapping>>,
-    /// As a rule nothing is.
-    said: Option<Box<Problems>>,
+pub(super) struct Last {
+    pub(super) snapshot: Snapshot,
+    pub(super) ir: Ir,
+    pub(super) problems: Problems,
 }
 
 /// One TCPMapping's result.
@@ -103,7 +107,6 @@ pub(super) struct Resolved {
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) inputs: Vec<Arc<Object>>,
     pub(super) missing: Option<NoSuchPort>,
     /// Where TLS is originated.
     pub(super) client: Option<Result<Arc<Client>, Unusable>>,
@@ -119,11 +122,11 @@ struct Grouped {
 /// The Mappings of one round, as they are found.
 pub(super) struct Round<'m> {
     pub(super) memo: &'m mut Memo,
-    /// The Mappings of the last round that are yet to be found.
-    before: Peekable<vec::IntoIter<Remembered>>,
     /// Upstreams that this round is the first to have.
     upstreams: Map<Arc<str>, Arc<Upstream>>,
     added: Vec<Arc<Mapping>>,
+    /// Those of them that are resources.
+    added_resources: Vec<Arc<Mapping>>,
     removed: Vec<Arc<Mapping>>,
     added_tcp: Vec<Arc<TcpMapping>>,
 }
@@ -142,12 +145,14 @@ pub(super) enum Touched {
 }
 
 impl Memo {
-    /// Begins a round. Other facts than before: nothing is remembered.
-    pub(super) fn begin(&mut self, facts: Facts) -> (Arc<Facts>, Round<'_>) {
+    /// Begins a round; true if there are other facts than before: nothing is remembered then.
+    pub(super) fn begin(&mut self, facts: Facts) -> (Arc<Facts>, bool, Round<'_>) {
         self.round += 1;
-        let facts = match &self.facts {
-            Some(known) if **known == facts => Arc::clone(known),
-            _ => {
+        let known = self.facts.clone().filter(|known| **known == facts);
+        let is_new = known.is_none();
+        let facts = match known {
+            Some(known) => known,
+            None => {
                 *self = Self {
                     round: self.round,
                     settings: self.settings.take(),
@@ -159,49 +164,40 @@ impl Memo {
                 Arc::clone(self.facts.insert(Arc::new(facts)))
             }
         };
-        let before = std::mem::take(&mut self.mappings);
-        self.mappings.reserve_exact(before.len());
         let round = Round {
             memo: self,
-            before: before.into_iter().peekable(),
             upstreams: Map::default(),
             added: Vec::new(),
+            added_resources: Vec::new(),
             removed: Vec::new(),
             added_tcp: Vec::new(),
         };
-        (facts, round)
+        (facts, is_new, round)
     }
 }
 
 impl Round<'_> {
-    /// What is said about a Mapping, computed where it is not remembered; `None` for one that is not
-    /// ours. They come in the snapshot's order.
+    /// A Mapping resource that is not what it was; `None`: it is not ours.
     pub(super) fn object(
         &mut self,
-        object: &Arc<Object>,
-        compute: impl FnOnce() -> Option<Resolved>,
-    ) -> Option<&Problems> {
-        // Whose place is behind this one's has changed, or is gone.
-        let is_before = |known: &Remembered| {
-            !Arc::ptr_eq(&known.object, object) && known.object.meta.object <= object.meta.object
-        };
-        while let Some(known) = self.before.next_if(is_before) {
-            self.removed.extend(known.mapping);
+        difference: &Difference<'_>,
+        compute: impl FnOnce(&Object) -> Option<Resolved>,
+    ) {
+        let name = difference.name();
+        self.memo.said.remove(name);
+        if let Ok(at) = self.memo.mappings.binary_search_by(|known| known.object.cmp(name)) {
+            self.removed.push(Arc::clone(&self.memo.mappings[at]));
         }
-        let remembered = match self.before.next_if(|known| Arc::ptr_eq(&known.object, object)) {
-            Some(known) => known,
-            None => {
-                let Resolved { mut mapping, problems } = compute().unwrap_or_default();
-                if let Some(mapping) = mapping.as_mut().and_then(Arc::get_mut) {
-                    self.share_upstream(mapping);
-                }
-                self.added.extend(mapping.clone());
-                let said = (!problems.is_empty()).then(|| Box::new(problems));
-                Remembered { object: Arc::clone(object), mapping, said }
-            }
-        };
-        self.memo.mappings.push(remembered);
-        self.memo.mappings.last()?.said.as_deref()
+        let resolved = difference.now.and_then(|object| compute(object));
+        let Resolved { mut mapping, problems } = resolved.unwrap_or_default();
+        if let Some(mapping) = mapping.as_mut().and_then(Arc::get_mut) {
+            self.share_upstream(mapping);
+        }
+        self.added.extend(mapping.clone());
+        self.added_resources.extend(mapping);
+        if !problems.is_empty() {
+            self.memo.said.insert(name.clone(), problems);
+        }
     }
 
     /// Mappings that lead to one upstream have it once.
@@ -281,9 +277,8 @@ impl Round<'_> {
     /// Ends the round: forgets what is gone, and brings clusters' names, groups and their order up
     /// to date.
     pub(super) fn finish(self, auth: Option<&Arc<Refusal>>) -> Touched {
-        let Round { memo, before, upstreams: _, added, mut removed, added_tcp } = self;
+        let Round { memo, upstreams: _, added, added_resources, mut removed, added_tcp } = self;
         let round = memo.round;
-        removed.extend(before.filter_map(|known| known.mapping));
         memo.paths.retain(|_, known| {
             let stays = known.round == round;
             removed.extend(known.resolved.mapping.clone().filter(|_| !stays));
@@ -295,7 +290,9 @@ impl Round<'_> {
             removed_tcp.extend(known.mapping.clone().filter(|_| !stays));
             stays
         });
-        memo.load(&added, &removed);
+        let gone = addresses(&removed);
+        update(&mut memo.mappings, &gone, added_resources, |a, b| a.object.cmp(&b.object));
+        update(&mut memo.loaded, &gone, added.clone(), load_order);
         let (new, gone) = (upstreams(&added, &added_tcp), upstreams(&removed, &removed_tcp));
         let (touched, renamed) = memo.claim(new, gone);
         let gone = addresses(&removed_tcp);
@@ -313,6 +310,11 @@ impl Memo {
     /// All groups in decision order.
     pub(super) fn order(&self) -> &[Arc<Built>] {
         &self.order
+    }
+
+    /// What is said of Mapping resources, by their names.
+    pub(super) fn said_of_mappings(&self) -> impl Iterator<Item = &Problem> {
+        self.said.values().flat_map(Problems::iter)
     }
 
     /// What is said of groups, in decision order.
@@ -344,6 +346,40 @@ impl Memo {
         }
     }
 
+    /// Notes a cluster; an equal one keeps its pointer.
+    pub(super) fn set_cluster(&mut self, cluster: Cluster) {
+        if self.clusters.get(&cluster.name).is_none_or(|known| **known != cluster) {
+            self.clusters.insert(Arc::new(cluster));
+        }
+    }
+
+    /// Notes what a cluster is made from; `None`: it is gone.
+    pub(super) fn set_source(&mut self, name: &Arc<str>, source: Option<Source>) {
+        let user = |source: &Source| {
+            let (namespace, service) = service_of(&source.upstream)?;
+            Some(((namespace.into(), service.into()), Arc::clone(name)))
+        };
+        if let Some(user) = self.sources.remove(name).as_ref().and_then(user) {
+            self.users.remove(&user);
+        }
+        if let Some(source) = source {
+            self.users.extend(user(&source));
+            self.sources.insert(Arc::clone(name), source);
+        }
+    }
+
+    /// The clusters whose endpoints are those of some Services.
+    pub(super) fn users<'m>(
+        &'m self,
+        services: impl IntoIterator<Item = Name> + 'm,
+    ) -> impl Iterator<Item = &'m Arc<str>> + 'm {
+        services.into_iter().flat_map(|service| {
+            let first = (service.clone(), Arc::from(""));
+            let users = self.users.range(first..).take_while(move |(of, _)| *of == service);
+            users.map(|(_, cluster)| cluster)
+        })
+    }
+
     /// Final names of all clusters.
     pub(super) fn cluster_names(&self) -> HashSet<Arc<str>, RandomState> {
         let claimants = self.claims.values().flatten();
@@ -373,11 +409,6 @@ impl Memo {
                 problems.context_unusable_for_upstream(object, name);
             }
         }
-    }
-
-    fn load(&mut self, added: &[Arc<Mapping>], removed: &[Arc<Mapping>]) {
-        let gone = addresses(removed);
-        update(&mut self.loaded, &gone, added.to_vec(), load_order);
     }
 
     /// Counts who claims which cluster name; gives the final names that came or went, and whether

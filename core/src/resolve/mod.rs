@@ -27,9 +27,11 @@ mod tls;
 mod unenforced;
 mod weight;
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 pub use memo::Memo;
 pub use tls::{Files, files, secrets};
@@ -39,15 +41,16 @@ use crate::ir::{self, Ir, VirtualHost};
 use crate::name::Kind;
 use crate::problem::Problems;
 use crate::share::share;
-use crate::snapshot::{ServiceResolution, Snapshot};
+use crate::snapshot::{Difference, ServiceResolution, Snapshot};
+use crate::sorted::Sorted;
 
 use attach::Directory;
-use endpoints::Services;
+use endpoints::{Name, Services};
 use facts::{Facts, Resolver};
 use host::Host;
 use listener::Listener;
 use mapping::{Labels, Lookup};
-use memo::{Resolved, Round, Source, Touched};
+use memo::{Last, Resolved, Round, Source, Touched};
 use tls::{Contexts, Unusable};
 
 /// The certificate that serves when there is no Host.
@@ -62,13 +65,44 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
             || meta.namespace().is_empty()
             || *meta.namespace() == settings.namespace
     };
+    let last = memo.last.take().filter(|last| Arc::ptr_eq(&last.snapshot.settings, settings));
+    if last.is_none() {
+        *memo = Memo::default();
+        memo.services = Services::new(settings.zone.clone());
+    }
+    let nothing = Snapshot::default();
+    let differences = snapshot.differences(last.as_ref().map_or(&nothing, |last| &last.snapshot));
+    let services = memo.services.update(&differences, in_scope);
+    let is_endpoints =
+        |d: &Difference<'_>| matches!(d.kind(), Kind::Endpoints | Kind::EndpointSlice);
+    let (ir, problems) = match &last {
+        Some(Last { snapshot: before, ir, problems })
+            if snapshot.differs_in_objects_alone(before)
+                && differences.iter().all(is_endpoints) =>
+        {
+            (Ir { clusters: with_endpoints(services, memo), ..ir.clone() }, problems.clone())
+        }
+        _ => resolve_all(snapshot, in_scope, &differences, services, memo),
+    };
+    memo.last =
+        Some(Last { snapshot: snapshot.clone(), ir: ir.clone(), problems: problems.clone() });
+    (ir, problems)
+}
+
+fn resolve_all(
+    snapshot: &Snapshot,
+    in_scope: impl Fn(&Meta) -> bool + Copy,
+    differences: &[Difference<'_>],
+    touched_services: HashSet<Name, RandomState>,
+    memo: &mut Memo,
+) -> (Ir, Problems) {
+    let settings = &snapshot.settings;
     let ours = |meta: &Meta| in_scope(meta) && meta.is_for(&settings.ambassador_id);
 
     let modules = snapshot.of_kind(Kind::Module).filter(|o| ours(&o.meta));
     let mut module = module::resolve(modules);
     let mut problems = std::mem::take(&mut module.problems);
-    let services = Services::of(snapshot, in_scope);
-    let ingresses = expand(snapshot, in_scope, &services, memo);
+    let ingresses = expand(snapshot, in_scope, memo);
     let mut shared = std::mem::take(&mut memo.tls);
     let dotted = !module.plain_secret_names;
     let contexts = Contexts::of(snapshot, ours, dotted, &mut shared, &mut problems);
@@ -78,18 +112,25 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
     let guards = guard::resolve(snapshot, ours, module.ip_rules.as_ref(), &mut problems);
 
     let facts = facts(snapshot, ours, std::mem::take(&mut module.defaults), &hosts, &mut problems);
-    let (facts, mut round) = memo.begin(facts);
-    for object in snapshot.of_kind(Kind::Mapping) {
-        // Whether it is ours depends on itself and the facts, as everything else does.
-        let said = round.object(object, || {
+    let (facts, is_new, mut round) = memo.begin(facts);
+    let all: Vec<Difference<'_>>;
+    let mappings = if is_new {
+        all = snapshot.of_kind(Kind::Mapping).map(Difference::added).collect();
+        &all[..]
+    } else {
+        differences
+    };
+    for difference in mappings.iter().filter(|d| d.kind() == Kind::Mapping) {
+        round.object(difference, |object| {
             let Spec::Mapping(spec) = &object.spec else { return None };
+            // Whether it is ours depends on itself and the facts, as everything else does.
             let labels = Labels(Arc::new(object.meta.labels.clone()));
             let resolve = || mapping::resolve(&object.meta.object, &labels, spec, &facts);
             let (mapping, problems) = ours(&object.meta).then(resolve)?;
             Some(Resolved { mapping: mapping.map(Arc::new), problems })
         });
-        problems.0.extend(said.into_iter().flat_map(Problems::iter).cloned());
     }
+    problems.0.extend(round.memo.said_of_mappings().cloned());
     for (object, expanded) in &ingresses {
         problems.0.extend_from_slice(&expanded.problems.0);
         for path in &expanded.mappings {
@@ -104,7 +145,8 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
     problems.extend(probe::resolve(&module.probes, settings, &facts, &mut round));
     let touched = round.finish(guards.auth.as_ref());
 
-    let clusters = clusters(touched, &services, contexts, snapshot, memo, &mut problems);
+    let clusters = clusters(touched, touched_services, contexts, memo);
+    memo.report_missing(&mut problems);
     problems.0.extend(memo.said_of_groups().cloned());
     let virtual_hosts = virtual_hosts(snapshot, &hosts, memo, &mut problems);
     let cluster = |upstream: &Arc<mapping::Upstream>| memo.cluster_name(upstream);
@@ -125,19 +167,14 @@ pub fn resolve(snapshot: &Snapshot, memo: &mut Memo) -> (Ir, Problems) {
 
 type Ingresses = Vec<(Arc<crate::crd::Object>, Arc<ingress::Expanded>)>;
 
-fn expand(
-    snapshot: &Snapshot,
-    in_scope: impl Fn(&Meta) -> bool,
-    services: &Services<'_>,
-    memo: &mut Memo,
-) -> Ingresses {
+fn expand(snapshot: &Snapshot, in_scope: impl Fn(&Meta) -> bool, memo: &mut Memo) -> Ingresses {
     let mut known = std::mem::take(&mut memo.ingresses);
     let mut all = Ingresses::new();
     for object in ingress::ours(snapshot, in_scope) {
         let Spec::Ingress(spec) = &object.spec else { continue };
         let at = Arc::as_ptr(object).addr();
         // Named ports come from Services, so that it is made anew and compared.
-        let expanded = ingress::expand(&object.meta, spec, services);
+        let expanded = ingress::expand(&object.meta, spec, &memo.services);
         let expanded = match known.remove(&at) {
             Some((_, old)) if *old == expanded => old,
             _ => Arc::new(expanded),
@@ -262,39 +299,31 @@ fn facts(
 /// Clusters by name; equal ones keep their pointers.
 fn clusters(
     touched: Touched,
-    services: &Services<'_>,
+    touched_services: HashSet<Name, RandomState>,
     contexts: Contexts,
-    snapshot: &Snapshot,
     memo: &mut Memo,
-    problems: &mut Problems,
-) -> BTreeMap<Arc<str>, Arc<ir::Cluster>> {
-    let others_changed = services_changed(snapshot, memo) | (memo.contexts != contexts);
+) -> Sorted<ir::Cluster> {
+    let same_contexts = memo.contexts == contexts;
     memo.contexts = contexts;
-    let touched = match touched {
-        Touched::Names(names) if !others_changed => names,
+    let mut touched = match touched {
+        Touched::Names(names) if same_contexts => names,
         // Names that are gone are looked at too.
-        _ => memo.cluster_names().into_iter().chain(memo.sources.keys().cloned()).collect(),
+        _ => {
+            let known = memo.clusters.iter().map(|cluster| Arc::clone(&cluster.name));
+            memo.cluster_names().into_iter().chain(known).collect()
+        }
     };
+    touched.extend(memo.users(touched_services).cloned());
     for name in touched {
         let Some(upstream) = memo.upstream(&name).cloned() else {
-            memo.sources.remove(&name);
+            memo.set_source(&name, None);
             memo.clusters.remove(&name);
             continue;
         };
-        let inputs = services.inputs(&upstream);
         let client = upstream.tls.as_ref().map(|tls| memo.contexts.originate(tls, &mut memo.tls));
-        let same = |known: &Source| {
-            known.upstream == upstream
-                && known.client == client
-                && known.inputs.len() == inputs.len()
-                && known.inputs.iter().zip(inputs).all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        if memo.sources.get(&name).is_some_and(same) {
-            continue;
-        }
-        let (source, missing) = services.source(&upstream);
+        let (source, missing) = memo.services.source(&upstream);
         let mut cluster = cluster(&name, &upstream, source, client.as_ref());
-        if !upstream.protocol_written && client.is_none() && services.is_h2c(&upstream) {
+        if !upstream.protocol_written && client.is_none() && memo.services.is_h2c(&upstream) {
             cluster.protocol = ir::UpstreamProtocol::Http2;
         }
         let offers_h2 = |client: &Arc<crate::tls::Client>| {
@@ -303,27 +332,23 @@ fn clusters(
         if !upstream.protocol_written && matches!(&client, Some(Ok(client)) if offers_h2(client)) {
             cluster.protocol = ir::UpstreamProtocol::Negotiated;
         }
-        if memo.clusters.get(&name).is_none_or(|known| **known != cluster) {
-            memo.clusters.insert(Arc::clone(&name), Arc::new(cluster));
-        }
-        let inputs = inputs.iter().map(|object| Arc::clone(object)).collect();
-        memo.sources.insert(name, Source { upstream, inputs, missing, client });
+        memo.set_cluster(cluster);
+        memo.set_source(&name, Some(Source { upstream, missing, client }));
     }
-    memo.report_missing(problems);
     memo.clusters.clone()
 }
 
-/// Whether any Service, or endpoints of one, is another than in the last round.
-fn services_changed(snapshot: &Snapshot, memo: &mut Memo) -> bool {
-    let kinds = [Kind::Service, Kind::Endpoints, Kind::EndpointSlice];
-    let now = || kinds.into_iter().flat_map(|kind| snapshot.of_kind(kind));
-    let mut known = memo.services.iter();
-    let same = now().all(|object| known.next().is_some_and(|k| Arc::ptr_eq(k, object)));
-    if same && known.next().is_none() {
-        return false;
+/// The clusters where nothing is new but endpoints of these Services.
+fn with_endpoints(services: HashSet<Name, RandomState>, memo: &mut Memo) -> Sorted<ir::Cluster> {
+    let touched: Vec<Arc<str>> = memo.users(services).cloned().collect();
+    for name in touched {
+        let known = memo.clusters.get(&name).zip(memo.upstream(&name));
+        let Some((cluster, upstream)) = known else { continue };
+        let (source, _) = memo.services.source(upstream);
+        let cluster = ir::Cluster { source, ..ir::Cluster::clone(cluster) };
+        memo.set_cluster(cluster);
     }
-    memo.services = now().cloned().collect();
-    true
+    memo.clusters.clone()
 }
 
 fn cluster(

@@ -78,6 +78,6 @@ fn smallest_manifest_serves() {
     let host = &ir.listeners[0].virtual_hosts[0];
     assert_eq!(host.insecure, ir::InsecureAction::Route);
     assert_eq!(host.groups.len(), 3, "two probes and the Mapping");
-    assert!(ir.clusters.contains_key("cluster_quote_default"));
-    assert!(ir.clusters.contains_key("cluster_127_0_0_1_8877_default"));
+    assert!(ir.clusters.contains("cluster_quote_default"));
+    assert!(ir.clusters.contains("cluster_127_0_0_1_8877_default"));
 }

@@ -16,6 +16,7 @@ use super::{
 use crate::ir::{self, AuthorityMatch, Ir, PathMatch};
 use crate::name::{ClusterSlot, Generation};
 use crate::share::{self, share};
+use crate::sorted::Sorted;
 use foldhash::fast::FixedState;
 
 /// By the address of something that lives at least as long as this compilation.
@@ -57,8 +58,20 @@ pub fn compile(
     if let Some(pair) = listeners.windows(2).find(|pair| pair[0].slot == pair[1].slot) {
         return Err(CompileError::DuplicateListener(pair[0].object.to_string()));
     }
-    let routes = routes(&listeners, generation, compiler.slots);
-    Ok(Table { generation, settings: Arc::clone(&ir.settings), listeners, clusters, routes })
+    let now = hosts(&listeners);
+    let same_hosts = |table: &&Table| {
+        let before = hosts(&table.listeners);
+        before.len() == now.len() && before.iter().zip(&now).all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    let routes = match previous.filter(same_hosts) {
+        Some(table) => {
+            compiler.slots.keep_routes(&table.routes, generation);
+            Arc::clone(&table.routes)
+        }
+        None => Arc::new(routes(&now, generation, compiler.slots)),
+    };
+    let (settings, sources) = (Arc::clone(&ir.settings), ir.clusters.clone());
+    Ok(Table { generation, settings, listeners, clusters, sources, routes })
 }
 
 type Clusters = Vec<Option<Arc<Cluster>>>;
@@ -70,26 +83,40 @@ fn clusters(
     slots: &mut Slots,
     previous: Option<&Table>,
 ) -> Result<(Clusters, HashSet<ClusterSlot, FixedState>), CompileError> {
-    let mut clusters = Vec::new();
+    let nothing = Sorted::default();
+    let (before, mut clusters) = match previous {
+        Some(table) => (&table.sources, shared(&table.clusters)),
+        None => (&nothing, Vec::new()),
+    };
     let mut rebound = HashSet::default();
-    for (name, spec) in &ir.clusters {
-        let slot = slots.cluster(name, generation)?;
-        let before = previous.and_then(|table| table.cluster(slot));
-        let cluster = match before {
-            Some(before) if Arc::ptr_eq(&before.spec, spec) => Arc::clone(before),
-            _ => {
-                if before.is_some_and(|before| !same_but_endpoints(&before.spec, spec)) {
-                    rebound.insert(slot);
-                }
-                Arc::new(Cluster { slot, spec: Arc::clone(spec) })
+    for difference in ir.clusters.differences(before) {
+        let Some(spec) = difference.now else {
+            let slot = slots.cluster_slot(difference.name());
+            if let Some(gone) = slot.and_then(|slot| clusters.get_mut(slot.index())) {
+                *gone = None;
             }
+            continue;
         };
+        let slot = slots.cluster(&spec.name, generation)?;
+        if difference.before.is_some_and(|before| !same_but_endpoints(before, spec)) {
+            rebound.insert(slot);
+        }
         if clusters.len() <= slot.index() {
             clusters.resize(slots.clusters_end(), None);
         }
-        clusters[slot.index()] = Some(cluster);
+        clusters[slot.index()] = Some(Arc::new(Cluster { slot, spec: Arc::clone(spec) }));
     }
+    slots.keep_clusters(&clusters, generation);
     Ok((clusters, rebound))
+}
+
+fn shared(clusters: &[Option<Arc<Cluster>>]) -> Clusters {
+    let mut all = Vec::with_capacity(clusters.len());
+    for block in clusters.chunks(share::BLOCK) {
+        share::fetch(block.iter().flatten());
+        all.extend_from_slice(block);
+    }
+    all
 }
 
 fn same_but_endpoints(a: &ir::Cluster, b: &ir::Cluster) -> bool {
@@ -104,27 +131,28 @@ fn same_but_endpoints(a: &ir::Cluster, b: &ir::Cluster) -> bool {
     bare(a) == bare(b)
 }
 
+/// The virtual hosts of some listeners, each once.
+fn hosts(listeners: &[Listener]) -> Vec<&Arc<VirtualHost>> {
+    let mut seen = HashSet::<*const VirtualHost, FixedState>::default();
+    let hosts = listeners.iter().flat_map(|listener| listener.hosts.0.values());
+    hosts.filter(|host| seen.insert(Arc::as_ptr(host))).collect()
+}
+
 /// The routes by slot; keeps their slots.
 fn routes(
-    listeners: &[Listener],
+    hosts: &[&Arc<VirtualHost>],
     generation: Generation,
     slots: &mut Slots,
 ) -> Vec<Option<Arc<Route>>> {
     let mut routes = vec![None; slots.routes_end()];
-    let mut seen = HashSet::<*const VirtualHost, FixedState>::default();
-    for host in listeners.iter().flat_map(|listener| listener.hosts.0.values()) {
-        if !seen.insert(Arc::as_ptr(host)) {
-            continue;
-        }
-        for block in host.groups.chunks(share::BLOCK) {
-            let members = || block.iter().flat_map(|group| group.members());
-            share::fetch(members().map(|member| &member.route));
-            for member in members() {
-                let slot = member.route.slot;
-                if routes[slot.index()].is_none() {
-                    slots.keep_route(slot, generation);
-                    routes[slot.index()] = Some(Arc::clone(&member.route));
-                }
+    for block in hosts.iter().flat_map(|host| host.groups.chunks(share::BLOCK)) {
+        let members = || block.iter().flat_map(|group| group.members());
+        share::fetch(members().map(|member| &member.route));
+        for member in members() {
+            let slot = member.route.slot;
+            if routes[slot.index()].is_none() {
+                slots.keep_route(slot, generation);
+                routes[slot.index()] = Some(Arc::clone(&member.route));
             }
         }
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::ir::{self, GuardScope};
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
 use crate::policy::redirect::Redirect;
+use crate::sorted::Sorted;
 use crate::wire::HeadView;
 
 mod compile;
@@ -47,8 +48,10 @@ pub struct Table {
     pub listeners: Vec<Listener>,
     /// By [`ClusterSlot`]; a hole where a slot is not in this table.
     pub clusters: Vec<Option<Arc<Cluster>>>,
+    /// What they were compiled from.
+    pub sources: Sorted<ir::Cluster>,
     /// By [`RouteSlot`]: which Mapping a route's counters belong to.
-    pub routes: Vec<Option<Arc<Route>>>,
+    pub routes: Arc<Vec<Option<Arc<Route>>>>,
 }
 
 impl Table {
@@ -59,7 +62,8 @@ impl Table {
             settings: Arc::default(),
             listeners: Vec::new(),
             clusters: Vec::new(),
-            routes: Vec::new(),
+            sources: Sorted::default(),
+            routes: Arc::default(),
         }
     }
 

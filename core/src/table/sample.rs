@@ -37,7 +37,7 @@ pub(super) fn cluster(name: &str) -> ir::Cluster {
 /// One listener with these hosts, and one cluster, `c`.
 pub(super) fn ir(security: ir::SecurityModel, hosts: Vec<ir::VirtualHost>) -> Ir {
     let mut ir = Ir::default();
-    ir.clusters.insert("c".into(), Arc::new(cluster("c")));
+    ir.clusters.insert(Arc::new(cluster("c")));
     ir.listeners.push(ir::Listener {
         object: Ref::new(Kind::Listener, "default", "l"),
         address: SocketAddr::from(([127, 0, 0, 1], 8080)),

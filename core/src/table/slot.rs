@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::CompileError;
 use super::manner::{Manner, Manners};
+use super::{Cluster, CompileError, Route};
 use crate::ir;
 use crate::limits::SLOTS_MAX;
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
@@ -88,6 +88,16 @@ impl Slots {
         self.routes.keep(slot.0, now);
     }
 
+    /// Keeps the slots of all these routes.
+    pub(super) fn keep_routes(&mut self, by_slot: &[Option<Arc<Route>>], now: Generation) {
+        self.routes.keep_all(by_slot, now);
+    }
+
+    /// Keeps the slots of all these clusters.
+    pub(super) fn keep_clusters(&mut self, by_slot: &[Option<Arc<Cluster>>], now: Generation) {
+        self.clusters.keep_all(by_slot, now);
+    }
+
     /// One more than the highest route slot ever handed out.
     pub(super) fn routes_end(&self) -> usize {
         self.routes.newest.len()
@@ -148,6 +158,12 @@ impl<K: Clone + Eq + Hash> Space<K> {
         debug_assert!(newest.is_some(), "a table kept a slot that was released");
         if let Some(newest) = newest {
             *newest = now.max(*newest);
+        }
+    }
+
+    fn keep_all<T>(&mut self, by_slot: &[Option<T>], now: Generation) {
+        for (slot, _) in by_slot.iter().enumerate().filter(|(_, held)| held.is_some()) {
+            self.keep(slot as u32, now);
         }
     }
 

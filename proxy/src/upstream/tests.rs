@@ -39,11 +39,12 @@ fn start(
     transport: ir::Transport,
 ) -> (Workers, SocketAddr) {
     start_with(backend, &[upstream], |ir| {
-        for cluster in ir.clusters.values_mut() {
-            let cluster = Arc::make_mut(cluster);
+        for cluster in ir.clusters.clone().iter() {
+            let mut cluster = ir::Cluster::clone(cluster);
             cluster.transport = transport.clone();
             cluster.host = "a.example:8443".into();
             cluster.connect_timeout = Some(Duration::from_millis(500));
+            ir.clusters.insert(Arc::new(cluster));
         }
     })
 }

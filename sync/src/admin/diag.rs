@@ -333,7 +333,7 @@ fn expiry(not_after: i64) -> String {
 
 fn services(ir: &ir::Ir) -> Vec<Value> {
     let service = |cluster: &std::sync::Arc<ir::Cluster>| json!({"name": &*cluster.name, "stats_name": &*cluster.stats_name, "source": cluster.source});
-    ir.clusters.values().map(service).collect()
+    ir.clusters.iter().map(service).collect()
 }
 
 fn cluster_info(state: &State, report: &Report) -> Map<String, Value> {

@@ -246,7 +246,7 @@ impl Envoy {
                 {
                     "@type": named("Clusters"),
                     "dynamic_active_clusters":
-                        report.ir.clusters.values().map(cluster).collect::<Vec<_>>(),
+                        report.ir.clusters.iter().map(cluster).collect::<Vec<_>>(),
                 },
                 {
                     "@type": named("Listeners"),

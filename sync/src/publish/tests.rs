@@ -8,6 +8,7 @@ use ringway_core::ir;
 use ringway_core::link::{Ack, WorkerStatus};
 use ringway_core::name::{Kind, ListenerSlot, Ref};
 use ringway_core::observe::metric::Slab;
+use ringway_core::sorted::Sorted;
 use ringway_core::table;
 
 use super::*;
@@ -194,7 +195,8 @@ fn table(generation: u64, ports: &[u16], clusters: &[(Arc<str>, EndpointSource)]
         settings: Arc::default(),
         listeners: ports.iter().enumerate().map(listener).collect(),
         clusters: clusters.iter().enumerate().map(cluster).collect(),
-        routes: Vec::new(),
+        sources: Sorted::default(),
+        routes: Arc::default(),
     }
 }
 

@@ -25,7 +25,7 @@ fn forwarded(ir: &Ir) -> (Arc<Cluster>, Option<HashKey>) {
     let groups = &ir.listeners[0].virtual_hosts[0].groups;
     let group = groups.iter().find(|g| &*g.members[0].route.object.name == "m").unwrap();
     let Action::Forward(forward) = &group.members[0].route.action else { panic!() };
-    (Arc::clone(&ir.clusters[&forward.cluster]), forward.hash.as_deref().cloned())
+    (Arc::clone(&ir.clusters[&*forward.cluster]), forward.hash.as_deref().cloned())
 }
 
 #[track_caller]
@@ -96,7 +96,7 @@ fn one_service_by_two_policies_is_two_clusters() {
     let (ir, problems) = ir(&[LISTENER, &one, &mapping("other", other)]);
     assert_eq!(problems, [""; 0]);
     assert_eq!(forwarded(&ir).0.balancer, Balancer::RoundRobin);
-    assert!(ir.clusters.contains_key("cluster_q_default_least_request"));
+    assert!(ir.clusters.contains("cluster_q_default_least_request"));
 }
 
 #[track_caller]
@@ -104,7 +104,7 @@ fn refused(balancer: &str, problem: &str) {
     let fields = format!("hostname: '*', prefix: /, service: q, load_balancer: {balancer}");
     let (ir, problems) = ir(&[LISTENER, &mapping("m", &fields)]);
     assert_eq!(problems, [problem], "{balancer}");
-    assert!(!ir.clusters.contains_key("cluster_q_default"), "{balancer}");
+    assert!(!ir.clusters.contains("cluster_q_default"), "{balancer}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn source(fields: &str, settings: Settings) -> (String, usize) {
     let groups = &ir.listeners[0].virtual_hosts[0].groups;
     let group = groups.iter().find(|g| &*g.members[0].route.object.name == "m").unwrap();
     let crate::ir::Action::Forward(forward) = &group.members[0].route.action else { panic!() };
-    let text = match &ir.clusters[&forward.cluster].source {
+    let text = match &ir.clusters[&*forward.cluster].source {
         EndpointSource::Static(all) => format!("static {all:?}"),
         EndpointSource::Dns { name, port, .. } => format!("dns {name}:{port}"),
         EndpointSource::Service { namespace, name, endpoints, .. } => {
@@ -163,7 +163,7 @@ fn of_slices(slices: &[String], fields: &str) -> (Vec<String>, Vec<String>) {
     let settings = Settings { zone: Some("a".into()), ..settings() };
     let (ir, problems) = resolve(&snapshot_of(settings, &yaml), &mut Memo::default());
     assert!(problems.is_empty(), "{problems:?}");
-    let cluster = ir.clusters.values().find(|c| c.name.starts_with("cluster_q_")).unwrap();
+    let cluster = ir.clusters.iter().find(|c| c.name.starts_with("cluster_q_")).unwrap();
     let EndpointSource::Service { endpoints, near, .. } = &cluster.source else { panic!() };
     let text = |list: &[std::net::SocketAddr]| list.iter().map(|a| a.ip().to_string()).collect();
     (text(endpoints), text(near))
@@ -251,7 +251,7 @@ spec: {{ports: [{{port: 80, appProtocol: {app}}}, {{port: 81}}]}}
         let (ir, _) = resolve(&snapshot_of(settings(), &yaml), &mut Memo::default());
         // Probes have clusters, too.
         let own = |host: &str| host.starts_with("app") || host.starts_with("other");
-        ir.clusters.values().find(|cluster| own(&cluster.host)).unwrap().protocol
+        ir.clusters.iter().find(|cluster| own(&cluster.host)).unwrap().protocol
     };
     let h2c = "kubernetes.io/h2c";
     for (app, fields, wanted) in [

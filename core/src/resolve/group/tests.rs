@@ -107,7 +107,7 @@ fn copies(members: &[(&str, &str)], expected: &[&str]) -> Problems {
     assert_eq!(copies, expected);
     assert!(copies.iter().all(|copy| {
         let cluster = copy.split(' ').nth(3).unwrap();
-        ir.clusters.contains_key(cluster)
+        ir.clusters.contains(cluster)
     }));
     problems
 }

@@ -57,7 +57,7 @@ fn paths_hosts_and_ports() {
     );
     let (ir, problems) = resolved(&[LISTENER, SERVICE, &ingress(CLASS, &spec)].concat());
     assert_eq!(problems.0, []);
-    assert!(ir.clusters.contains_key("cluster_q_default_8000_default"), "{:?}", ir.clusters.keys());
+    assert!(ir.clusters.contains("cluster_q_default_8000_default"), "{:?}", ir.clusters);
     assert_eq!(routes(&ir), ["* /a -> i", "* /a -> i", "* / -> i"]);
     let groups = &ir.listeners[0].virtual_hosts[0].groups;
     let exact = groups.iter().find(|g| g.rank.precedence == 1).unwrap();

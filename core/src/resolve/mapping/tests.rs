@@ -35,7 +35,7 @@ fn forward(fields: &str) -> ir::Forward {
 fn cluster(fields: &str) -> ir::Cluster {
     let (_, ir, _) = one(&format!("hostname: '*', {fields}"));
     let name = forward(fields).cluster;
-    ir::Cluster::clone(&ir.clusters[&name])
+    ir::Cluster::clone(&ir.clusters[&*name])
 }
 
 #[track_caller]
@@ -331,10 +331,10 @@ fn different_upstreams_never_share_a_cluster() {
         + &mapping("two", "hostname: '*', prefix: /2/, service: a.b")
         + &mapping("three", "hostname: '*', prefix: /3/, service: a.b");
     let (ir, _) = resolved(&yaml);
-    assert_eq!(ir.clusters.len(), 3, "{:?}", ir.clusters.keys());
+    assert_eq!(ir.clusters.len(), 3, "{:?}", ir.clusters);
     for group in &ir.listeners[0].virtual_hosts[0].groups {
         let ir::Action::Forward(forward) = &group.members[0].route.action else { panic!() };
-        let host = &*ir.clusters[&forward.cluster].host;
+        let host = &*ir.clusters[&*forward.cluster].host;
         let expected = match &*group.rank.path {
             "/1/" => "a-b",
             "/2/" | "/3/" => "a.b",
@@ -351,7 +351,7 @@ fn namespaces() {
             + &mapping("m", fields).replace("{name: m}", "{name: m, namespace: other}")
     };
     let (ir, _) = resolved(&yaml("hostname: '*', prefix: /, service: q"));
-    assert!(ir.clusters.contains_key("cluster_q_other_other"), "{:?}", ir.clusters.keys());
+    assert!(ir.clusters.contains("cluster_q_other_other"), "{:?}", ir.clusters);
     assert_eq!(&*ir.clusters["cluster_q_other_other"].host, "q.other");
     let redirect = "hostname: '*', prefix: /, service: q, host_redirect: true";
     let (ir, _) = resolved(&yaml(redirect));
@@ -407,7 +407,7 @@ fn policies_are_checked() {
 fn a_lone_shadow_takes_nothing() {
     let (group, ir, problems) = one("hostname: '*', prefix: /, service: q, shadow: true");
     assert!(group.is_none());
-    assert!(ir.clusters.contains_key("cluster_shadow_q_default"));
+    assert!(ir.clusters.contains("cluster_shadow_q_default"));
     assert_eq!(only(&problems).path, "spec.shadow");
 }
 

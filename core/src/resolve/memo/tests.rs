@@ -7,10 +7,19 @@ use std::time::Duration;
 use super::super::tests::{LISTENER, mapping, settings, snapshot_of};
 use super::super::{Memo, resolve};
 use crate::crd::Object;
-use crate::ir::{Ir, Transport};
+use crate::ir::{EndpointSource, Ir, Transport};
 use crate::name::{Kind, Ref};
 use crate::snapshot::Snapshot;
 use crate::tls::tests::self_signed;
+
+fn slice(name: &str, service: &str, address: &str) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: {name}, labels: {{kubernetes.io/service-name: {service}}}}}\n\
+         addressType: IPv4\nports: [{{port: 8000, name: web}}]\n\
+         endpoints: [{{addresses: [{address}]}}]\n---\n"
+    )
+}
 
 /// Objects of which several are versions of one; edits choose among them.
 fn pool() -> Vec<Arc<Object>> {
@@ -98,14 +107,22 @@ fn pool() -> Vec<Arc<Object>> {
     };
     text.push(service("{port: 80, name: web}"));
     text.push(service("{port: 8000}"));
-    for address in ["10.1.1.1", "10.1.1.2"] {
-        text.push(format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-             metadata: {{name: quote-1, labels: {{kubernetes.io/service-name: quote}}}}\n\
-             addressType: IPv4\nports: [{{port: 8000, name: web}}]\n\
-             endpoints: [{{addresses: [{address}]}}]\n"
-        ));
+    text.push(service("{port: 80}").replace("quote", "a-b"));
+    for (name, service, address) in [
+        ("quote-1", "quote", "10.1.1.1"),
+        ("quote-1", "quote", "10.1.1.2"),
+        ("quote-1", "a-b", "10.1.1.3"),
+        ("quote-2", "quote", "10.1.1.4"),
+        ("quote-2", "nobody", "10.1.1.5"),
+        ("a-b-1", "a-b", "10.1.1.6"),
+    ] {
+        text.push(slice(name, service, address));
     }
+    text.push(
+        "apiVersion: v1\nkind: Endpoints\nmetadata: {name: quote}\n\
+         subsets: [{addresses: [{ip: 10.1.1.7}], ports: [{port: 8000, name: web}]}]\n"
+            .to_owned(),
+    );
     for name in ["s", "t", "fallback-self-signed-cert"] {
         let (one, two) = (self_signed("one.com"), self_signed("two.com"));
         for (chain, key) in [(&one.chain, &one.key), (&two.chain, &two.key), (&one.chain, &two.key)]
@@ -155,12 +172,18 @@ fn random_edits_give_what_a_cold_start_gives() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut snapshot = Snapshot::new(settings());
     let mut memo = Memo::default();
+    let is_endpoints =
+        |object: &&Arc<Object>| matches!(object.spec.kind(), Kind::Endpoints | Kind::EndpointSlice);
+    let endpoints: Vec<Arc<Object>> = pool.iter().filter(is_endpoints).cloned().collect();
     let (mut served, mut terminated, mut originated, mut problems_seen) = (0, 0, 0, 0);
-    for edit in 0..4000 {
+    for edit in 0..6000 {
+        // Endpoints change by themselves more often than not.
+        let choices = if random.below(3) == 0 { &endpoints } else { &pool };
         for _ in 0..=random.below(3) {
-            let object = &pool[random.below(pool.len())];
-            match random.below(3) {
-                0 => snapshot.remove(&object.meta.object),
+            let object = &choices[random.below(choices.len())];
+            match random.below(8) {
+                0..3 => snapshot.remove(&object.meta.object),
+                3 => snapshot.refuse(Arc::new(object.meta.clone())),
                 // A copy: the same content at another address.
                 _ => snapshot.insert(Arc::new(Object::clone(object))),
             }
@@ -171,7 +194,7 @@ fn random_edits_give_what_a_cold_start_gives() {
         served += warm.0.listeners.iter().map(|l| l.virtual_hosts.len()).sum::<usize>();
         let chains = warm.0.listeners.iter().flat_map(|l| &l.tls);
         terminated += chains.filter(|chain| chain.termination.is_some()).count();
-        let transports = warm.0.clusters.values().map(|cluster| &cluster.transport);
+        let transports = warm.0.clusters.iter().map(|cluster| &cluster.transport);
         originated += transports.filter(|t| matches!(t, Transport::Tls(Some(_)))).count();
         problems_seen += warm.1.len();
     }
@@ -263,6 +286,35 @@ fn one_mapping_among_ten_thousand() {
     warm.sort();
     println!("10,000 Mappings: cold {cold:?}, one changed {:?} (median of 20)", warm[10]);
     assert!(warm[10] * 2 < cold, "{:?} against {cold:?}", warm[10]);
+
+    let objects = "apiVersion: v1\nkind: Service\nmetadata: {name: service-7}\n\
+                   spec: {ports: [{port: 8080, name: web}]}\n---\n"
+        .to_owned()
+        + &slice("service-7-a", "service-7", "10.0.0.0");
+    for object in snapshot_of(settings(), &objects).objects() {
+        snapshot.insert(Arc::clone(object));
+    }
+    let (before, _) = resolve(&snapshot, &mut memo);
+    let moves: Vec<Snapshot> = (0..200)
+        .map(|round| {
+            let edited = slice("service-7-a", "service-7", &format!("10.0.1.{round}"));
+            snapshot.insert(snapshot_of(settings(), &edited).objects().next().cloned().unwrap());
+            snapshot.clone()
+        })
+        .collect();
+    // Each by itself takes less than what the kernel counts.
+    let start = cpu();
+    let moved: Vec<Ir> = moves.iter().map(|snapshot| resolve(snapshot, &mut memo).0).collect();
+    let took = (cpu() - start) / 200;
+    for (round, ir) in moved.iter().enumerate() {
+        assert!(Arc::ptr_eq(&host_of(&before, "*"), &host_of(ir, "*")));
+        let source = &ir.clusters["cluster_service_7_8080_default"].source;
+        let EndpointSource::Service { endpoints, .. } = source else { panic!() };
+        assert_eq!(endpoints[..], [format!("10.0.1.{round}:8000").parse().unwrap()]);
+    }
+    println!("10,000 Mappings: endpoints of one changed {took:?} (mean of 200)");
+    assert!(took * 10 < cold, "{took:?} against {cold:?}");
+
     let gone = Ref::new(Kind::Mapping, "default", "mapping-1");
     snapshot.remove(&gone);
     let (ir, _) = resolve(&snapshot, &mut memo);

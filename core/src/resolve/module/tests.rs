@@ -107,7 +107,7 @@ fn defaults_of_mappings() {
     assert_eq!(&*found.response_headers.drop[0], "z");
     let ir::Action::Forward(forward) = &found.action else { panic!() };
     assert_eq!(forward.timeouts.request.unwrap().as_millis(), 7);
-    let cluster = &ir.clusters[&forward.cluster];
+    let cluster = &ir.clusters[&*forward.cluster];
     assert_eq!(&*cluster.stats_name, "s");
     assert_eq!(cluster.keepalive.unwrap().idle_s, Some(5));
     assert_eq!(cluster.idle_timeout.unwrap().as_millis(), 8);

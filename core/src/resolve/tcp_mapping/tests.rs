@@ -149,7 +149,7 @@ fn a_service_is_the_cluster_that_a_mapping_makes_of_it() {
         + &tcp("c", "port: 1, service: '10.1.2.3:4', stats_name: s");
     let (ir, problems) = resolved(&yaml);
     assert_eq!(reasons(&problems), []);
-    let names: Vec<&str> = ir.clusters.keys().map(|name| &**name).collect();
+    let names: Vec<&str> = ir.clusters.iter().map(|cluster| &*cluster.name).collect();
     assert_eq!(
         names,
         [

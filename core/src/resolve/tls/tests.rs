@@ -478,7 +478,7 @@ fn without_hosts_the_fallback_certificate_serves() {
 }
 
 fn client(ir: &Ir) -> Option<&ClientSpec> {
-    let mut clusters = ir.clusters.values().filter_map(|cluster| match &cluster.transport {
+    let mut clusters = ir.clusters.iter().filter_map(|cluster| match &cluster.transport {
         Transport::Tls(client) => Some(client.as_ref().map(|client| &client.spec)),
         Transport::Cleartext => None,
     });

@@ -41,7 +41,7 @@ fn sample_ir() -> Ir {
     let hosts = vec![host("a.com", &["a", "b"]), host("b.com", &["c", "d"])];
     let mut ir = sample::ir(SecurityModel::Xfp, hosts);
     for name in ["a", "b", "c", "d"] {
-        ir.clusters.insert(name.into(), Arc::new(sample::cluster(name)));
+        ir.clusters.insert(Arc::new(sample::cluster(name)));
     }
     ir
 }
@@ -77,9 +77,10 @@ fn new_endpoints_rebuild_nothing() {
     let mut slots = Slots::new();
     let mut ir = sample_ir();
     let first = compile(&ir, Generation(1), &mut slots, None).unwrap();
-    let cluster = Arc::make_mut(ir.clusters.get_mut("a").unwrap());
+    let mut cluster = ir::Cluster::clone(&ir.clusters["a"]);
     let ir::EndpointSource::Service { endpoints, .. } = &mut cluster.source else { unreachable!() };
     endpoints.push(SocketAddr::from(([10, 0, 0, 1], 80)));
+    ir.clusters.insert(Arc::new(cluster));
     let second = compile(&ir, Generation(2), &mut slots, Some(&first)).unwrap();
     assert!(Arc::ptr_eq(&compiled(&first, "a.com"), &compiled(&second, "a.com")));
     let slot = slots.cluster_slot("a").unwrap();
@@ -91,7 +92,9 @@ fn routes_follow_a_cluster_that_is_reached_otherwise() {
     let mut slots = Slots::new();
     let mut ir = sample_ir();
     let first = compile(&ir, Generation(1), &mut slots, None).unwrap();
-    Arc::make_mut(ir.clusters.get_mut("a").unwrap()).transport = ir::Transport::Tls(None);
+    let transport = ir::Transport::Tls(None);
+    ir.clusters
+        .insert(Arc::new(ir::Cluster { transport, ..ir::Cluster::clone(&ir.clusters["a"]) }));
     let second = compile(&ir, Generation(2), &mut slots, Some(&first)).unwrap();
     let after = compiled(&second, "a.com");
     let Action::Forward(forward) = &after.groups[0].first.as_ref().unwrap().route.action else {

@@ -379,12 +379,9 @@ fn lower_match(mapping: &Mapping) -> (ir::Matcher, EmissaryRank) {
 
 /// Takes from `old` what is equal there, as a resolver does that remembers its results.
 fn share(new: &mut Ir, old: &Ir) {
-    for (name, cluster) in &mut new.clusters {
-        match old.clusters.get(name) {
-            Some(before) if before == cluster => *cluster = Arc::clone(before),
-            _ => {}
-        }
-    }
+    let same = |cluster: &&Arc<ir::Cluster>| new.clusters.get(&cluster.name) == Some(*cluster);
+    let same: Vec<_> = old.clusters.iter().filter(same).cloned().collect();
+    same.into_iter().for_each(|cluster| new.clusters.insert(cluster));
     for (listener, before) in new.listeners.iter_mut().zip(&old.listeners) {
         for host in &mut listener.virtual_hosts {
             if let Some(same) = before.virtual_hosts.iter().find(|before| *before == host) {
