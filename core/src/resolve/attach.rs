@@ -2,13 +2,14 @@
 //! Which groups a Host serves, which Hosts a Listener binds, and why something ends up nowhere.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use crate::ir::{self, Protocol, TcpRoute, TlsChain, VirtualHost};
 use crate::problem::Problems;
+use crate::share::share;
 use crate::tls;
 
 use super::group::Built;
@@ -17,10 +18,10 @@ use super::listener::Listener;
 use super::mapping::Hostname;
 use super::tcp_mapping;
 use super::tls::HostTls;
-use super::{guard, hostglob};
+use super::{group, guard, hostglob, memo};
 
 /// Groups in decision order, found by what a Host can take.
-pub(crate) struct Directory<'a> {
+struct Directory<'a> {
     groups: &'a [Arc<Built>],
     strict: bool,
     /// Made for the first Host that needs it: a Host of every name looks at all groups.
@@ -36,7 +37,7 @@ struct Places<'a> {
 }
 
 impl<'a> Directory<'a> {
-    pub(crate) fn of(groups: &'a [Arc<Built>], strict: bool) -> Self {
+    fn of(groups: &'a [Arc<Built>], strict: bool) -> Self {
         Self { groups, strict, places: OnceCell::new() }
     }
 
@@ -56,17 +57,13 @@ impl<'a> Directory<'a> {
     }
 
     /// The groups of a Host in decision order; marks each in `attached`.
-    pub(crate) fn groups_of(&self, host: &Host, attached: &mut [bool]) -> Vec<&'a Arc<ir::Group>> {
+    fn groups_of(&self, host: &Host, attached: &mut [bool]) -> Vec<&'a Arc<Built>> {
         let mut groups = Vec::new();
         let all = self.groups;
         let mut take = |at: usize| {
-            let built = &all[at];
-            let Some(group) = &built.group else { return };
-            let taken =
-                built.internal || host.takes(&built.hostname, &built.labels, self.strict).is_ok();
-            if taken {
+            if takes(host, &all[at], self.strict) {
                 attached[at] = true;
-                groups.push(group);
+                groups.push(&all[at]);
             }
         };
         // A loose selector chooses Mappings of any host name.
@@ -91,15 +88,155 @@ impl<'a> Directory<'a> {
     }
 }
 
+/// Whether a Host serves a group.
+fn takes(host: &Host, built: &Built, strict: bool) -> bool {
+    built.group.is_some()
+        && (built.internal || host.takes(&built.hostname, &built.labels, strict).is_ok())
+}
+
+/// What Hosts serve, as last found.
+#[derive(Debug, Default)]
+pub(crate) struct Attachments {
+    /// By the Hosts, in their order.
+    hosts: Vec<Attached>,
+    /// Groups that no Host took, in decision order.
+    nowhere: Vec<Arc<Built>>,
+}
+
+/// What one Host serves.
+#[derive(Debug)]
+struct Attached {
+    host: Host,
+    /// Where the groups of the virtual host are from, one for each.
+    taken: Vec<Arc<Built>>,
+    virtual_host: Arc<VirtualHost>,
+}
+
+/// Groups that took the places of others.
+#[derive(Debug, Default)]
+pub(crate) struct Regrouped {
+    /// The addresses of those that are gone.
+    pub(crate) gone: HashSet<usize, RandomState>,
+    pub(crate) fresh: Vec<Arc<Built>>,
+}
+
+impl Attachments {
+    /// Brings them up to date; `order` has all groups in decision order.
+    pub(crate) fn update(
+        &mut self,
+        hosts: &[Host],
+        order: &[Arc<Built>],
+        regrouped: Regrouped,
+        strict: bool,
+    ) {
+        let known = self.hosts.iter().map(|attached| &attached.host);
+        if regrouped.fresh.len() > memo::FEW || !known.eq(hosts) {
+            self.attach(hosts, order, strict);
+            return;
+        }
+        let Regrouped { gone, fresh } = regrouped;
+        let mut attached: Vec<bool> = fresh.iter().map(|built| built.group.is_none()).collect();
+        for host in &mut self.hosts {
+            host.follow(&gone, &fresh, &mut attached, strict);
+        }
+        let nowhere = fresh.into_iter().zip(attached).filter(|(_, attached)| !attached);
+        let nowhere = nowhere.map(|(built, _)| built).collect();
+        memo::update(&mut self.nowhere, &gone, nowhere, group::decide);
+    }
+
+    /// All anew; virtual hosts that are what they were keep their pointers.
+    fn attach(&mut self, hosts: &[Host], order: &[Arc<Built>], strict: bool) {
+        let mut known: HashMap<Arc<str>, Vec<Attached>, RandomState> = HashMap::default();
+        for old in self.hosts.drain(..) {
+            known.entry(Arc::clone(&old.host.hostname)).or_default().push(old);
+        }
+        let directory = Directory::of(order, strict);
+        let mut attached: Vec<bool> = order.iter().map(|built| built.group.is_none()).collect();
+        for host in hosts {
+            let groups = directory.groups_of(host, &mut attached);
+            let mut taken = Vec::with_capacity(groups.len());
+            share(&groups, &mut taken);
+            let groups: Vec<&Arc<ir::Group>> =
+                groups.iter().filter_map(|built| built.group.as_ref()).collect();
+            let old = known.get(&host.hostname).into_iter().flatten().find(|old| {
+                let before = &old.virtual_host.groups;
+                old.host == *host
+                    && before.len() == groups.len()
+                    && before.iter().zip(&groups).all(|(a, b)| Arc::ptr_eq(a, b))
+            });
+            let virtual_host = match old {
+                Some(old) => Arc::clone(&old.virtual_host),
+                None => {
+                    let mut shared = Vec::with_capacity(groups.len());
+                    share(&groups, &mut shared);
+                    Arc::new(virtual_host(host, shared))
+                }
+            };
+            self.hosts.push(Attached { host: host.clone(), taken, virtual_host });
+        }
+        let nowhere = order.iter().zip(attached).filter(|(_, attached)| !attached);
+        self.nowhere = nowhere.map(|(built, _)| Arc::clone(built)).collect();
+    }
+
+    /// One per Host, in their order.
+    pub(crate) fn virtual_hosts(&self) -> Vec<Arc<VirtualHost>> {
+        self.hosts.iter().map(|attached| Arc::clone(&attached.virtual_host)).collect()
+    }
+}
+
+impl Attached {
+    /// Lets go of groups that are gone, and takes of the fresh ones what it serves: marks them.
+    fn follow(
+        &mut self,
+        gone: &HashSet<usize, RandomState>,
+        fresh: &[Arc<Built>],
+        attached: &mut [bool],
+        strict: bool,
+    ) {
+        let is_gone = |built: &Arc<Built>| gone.contains(&Arc::as_ptr(built).addr());
+        let mut wanted = Vec::new();
+        for (built, attached) in fresh.iter().zip(attached) {
+            if takes(&self.host, built, strict) {
+                *attached = true;
+                wanted.push(built);
+            }
+        }
+        if wanted.is_empty() && !self.taken.iter().any(is_gone) {
+            return;
+        }
+        let mut groups = Vec::with_capacity(self.taken.len() + wanted.len());
+        share(&self.virtual_host.groups, &mut groups);
+        let mut taken = self.taken.iter();
+        groups.retain(|_| !taken.next().is_some_and(is_gone));
+        self.taken.retain(|built| !is_gone(built));
+        for built in wanted {
+            let Some(group) = &built.group else { continue };
+            let at = self.taken.partition_point(|other| group::decide(other, built).is_lt());
+            self.taken.insert(at, Arc::clone(built));
+            groups.insert(at, Arc::clone(group));
+        }
+        self.virtual_host = Arc::new(virtual_host(&self.host, groups));
+    }
+}
+
+fn virtual_host(host: &Host, groups: Vec<Arc<ir::Group>>) -> VirtualHost {
+    VirtualHost {
+        domain: Arc::clone(&host.hostname),
+        host: host.object.clone(),
+        insecure: host.insecure,
+        refusal: host.refusal.clone(),
+        groups,
+    }
+}
+
 /// Says of every group that no Host took what keeps them apart.
 pub(crate) fn explain_unattached(
-    groups: &[Arc<Built>],
-    attached: &[bool],
+    attachments: &Attachments,
     hosts: &[Host],
     strict: bool,
     problems: &mut Problems,
 ) {
-    for built in groups.iter().zip(attached).filter(|(_, attached)| !**attached).map(|(b, _)| b) {
+    for built in &attachments.nowhere {
         for mapping in &built.members {
             let object = &mapping.object;
             if hosts.is_empty() {

@@ -11,17 +11,17 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::crd::{self, Object};
-use crate::ir::{Cluster, Ir, Refusal, Settings, VirtualHost};
+use crate::ir::{Cluster, Ir, Refusal, Settings};
 use crate::name::Ref;
 use crate::problem::{Problem, Problems};
 use crate::snapshot::{Difference, Snapshot};
 use crate::sorted::Sorted;
 use crate::tls::{Client, Shared};
 
+use super::attach::{Attachments, Regrouped};
 use super::endpoints::{Name, NoSuchPort, Services, service_of};
 use super::facts::Facts;
 use super::group::{self, Built};
-use super::host::Host;
 use super::ingress::Expanded;
 use super::mapping::{GroupKey, Labels, Mapping, Role, Upstream};
 use super::service;
@@ -51,7 +51,9 @@ pub struct Memo {
     loaded_tcp: Vec<Arc<TcpMapping>>,
     groups: Map<GroupKey, Grouped>,
     /// All groups in decision order.
-    order: Vec<Arc<Built>>,
+    pub(super) order: Vec<Arc<Built>>,
+    /// What this round changed of them.
+    pub(super) regrouped: Regrouped,
     /// Those of them of which something is said.
     troubled: Vec<Arc<Built>>,
     /// By Emissary's name of the cluster.
@@ -67,7 +69,7 @@ pub struct Memo {
     /// Names of Services, whether or not they are there, each with a cluster of its endpoints.
     users: BTreeSet<(Name, Arc<str>)>,
     pub(super) last: Option<Last>,
-    pub(super) virtual_hosts: Map<Arc<str>, Vec<(Host, Arc<VirtualHost>)>>,
+    pub(super) attachments: Attachments,
 }
 
 /// What was resolved last.
@@ -307,11 +309,6 @@ impl Round<'_> {
 }
 
 impl Memo {
-    /// All groups in decision order.
-    pub(super) fn order(&self) -> &[Arc<Built>] {
-        &self.order
-    }
-
     /// What is said of Mapping resources, by their names.
     pub(super) fn said_of_mappings(&self) -> impl Iterator<Item = &Problem> {
         self.said.values().flat_map(Problems::iter)
@@ -493,7 +490,8 @@ impl Memo {
         }
         let troubled = fresh.iter().filter(|built| !built.problems.is_empty()).cloned().collect();
         update(&mut self.troubled, &replaced, troubled, group::decide);
-        update(&mut self.order, &replaced, fresh, group::decide);
+        update(&mut self.order, &replaced, fresh.clone(), group::decide);
+        self.regrouped = Regrouped { gone: replaced, fresh };
     }
 }
 
@@ -510,15 +508,16 @@ fn addresses<T>(shared: &[Arc<T>]) -> HashSet<usize, RandomState> {
     shared.iter().map(address).collect()
 }
 
+/// More than these are sorted in together.
+pub(super) const FEW: usize = 64;
+
 /// Takes what is gone out of a sorted list and puts what is new into its place.
-fn update<T>(
+pub(super) fn update<T>(
     list: &mut Vec<Arc<T>>,
     gone: &HashSet<usize, RandomState>,
     new: Vec<Arc<T>>,
     order: impl Fn(&T, &T) -> Ordering,
 ) {
-    /// More than these are sorted in together.
-    const FEW: usize = 64;
     if !gone.is_empty() {
         list.retain(|item| !gone.contains(&address(item)));
     }

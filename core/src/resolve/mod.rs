@@ -40,11 +40,9 @@ use crate::crd::{Meta, Spec};
 use crate::ir::{self, Ir, VirtualHost};
 use crate::name::Kind;
 use crate::problem::Problems;
-use crate::share::share;
 use crate::snapshot::{Difference, ServiceResolution, Snapshot};
 use crate::sorted::Sorted;
 
-use attach::Directory;
 use endpoints::{Name, Services};
 use facts::{Facts, Resolver};
 use host::Host;
@@ -148,7 +146,10 @@ fn resolve_all(
     let clusters = clusters(touched, touched_services, contexts, memo);
     memo.report_missing(&mut problems);
     problems.0.extend(memo.said_of_groups().cloned());
-    let virtual_hosts = virtual_hosts(snapshot, &hosts, memo, &mut problems);
+    let strict = settings.strict_selectors;
+    memo.attachments.update(&hosts, &memo.order, std::mem::take(&mut memo.regrouped), strict);
+    attach::explain_unattached(&memo.attachments, &hosts, strict, &mut problems);
+    let virtual_hosts = memo.attachments.virtual_hosts();
     let cluster = |upstream: &Arc<mapping::Upstream>| memo.cluster_name(upstream);
     let tcp = tcp_mapping::group(memo.tcp_mappings(), settings, cluster, &mut problems);
     let (contexts, shared) = (&memo.contexts, &mut memo.tls);
@@ -373,56 +374,6 @@ fn cluster(
         max_lifetime: upstream.max_lifetime,
         keepalive: upstream.keepalive,
     }
-}
-
-/// One per Host, in their order; equal ones keep their pointers.
-fn virtual_hosts(
-    snapshot: &Snapshot,
-    hosts: &[Host],
-    memo: &mut Memo,
-    problems: &mut Problems,
-) -> Vec<Arc<VirtualHost>> {
-    let strict = snapshot.settings.strict_selectors;
-    let mut known = std::mem::take(&mut memo.virtual_hosts);
-    let order = memo.order();
-    let directory = Directory::of(order, strict);
-    let mut attached: Vec<bool> = order.iter().map(|built| built.group.is_none()).collect();
-    let mut all = Vec::with_capacity(hosts.len());
-    let mut remembered = Vec::with_capacity(hosts.len());
-    for host in hosts {
-        let groups = directory.groups_of(host, &mut attached);
-        let old = known.get_mut(&host.hostname).and_then(|candidates| {
-            let same = |(known, virtual_host): &(Host, Arc<VirtualHost>)| {
-                let (old, new) = (virtual_host.groups.iter(), groups.iter().copied());
-                known == host
-                    && old.len() == new.len()
-                    && old.zip(new).all(|(a, b)| Arc::ptr_eq(a, b))
-            };
-            let at = candidates.iter().position(same)?;
-            Some(candidates.swap_remove(at).1)
-        });
-        let virtual_host = old.unwrap_or_else(|| {
-            let mut shared = Vec::with_capacity(groups.len());
-            share(&groups, &mut shared);
-            Arc::new(VirtualHost {
-                domain: Arc::clone(&host.hostname),
-                host: host.object.clone(),
-                insecure: host.insecure,
-                refusal: host.refusal.clone(),
-                groups: shared,
-            })
-        });
-        remembered.push((host.clone(), Arc::clone(&virtual_host)));
-        all.push(virtual_host);
-    }
-    attach::explain_unattached(order, &attached, hosts, strict, problems);
-    for (host, virtual_host) in remembered {
-        memo.virtual_hosts
-            .entry(Arc::clone(&host.hostname))
-            .or_default()
-            .push((host, virtual_host));
-    }
-    all
 }
 
 fn listeners(

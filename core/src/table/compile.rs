@@ -233,12 +233,16 @@ impl Compiler<'_> {
         }
         let before = self.by_domain.remove(&*source.domain);
         let (old, new) = (before.map_or(&[][..], |before| &before.groups), &source.groups[..]);
-        let stays = |(old, new): &(&Arc<Group>, &Arc<ir::Group>)| {
-            Arc::ptr_eq(&old.source, new) && !goes_to(&self.rebound, old)
+        let sources = before.map_or(&[][..], |before| &before.source.groups);
+        let stays = |((old, source), new): &((&Arc<Group>, &Arc<ir::Group>), &Arc<ir::Group>)| {
+            Arc::ptr_eq(source, new) && !goes_to(&self.rebound, old)
         };
-        // As a rule one group differs: what stands before it and behind it stays as it is.
-        let head = old.iter().zip(new).take_while(stays).count();
-        let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(stays).count();
+        // As a rule one group differs: what stands before it and behind it stays as it is, and is
+        // not looked at, each being elsewhere in memory.
+        let pairs = old.iter().zip(sources);
+        let head = pairs.clone().zip(new).take_while(stays).count();
+        let rest = pairs.skip(head).rev().zip(new[head..].iter().rev());
+        let tail = rest.take_while(stays).count();
         let (changed, tail) = (&old[head..old.len() - tail], &old[old.len() - tail..]);
         for group in changed.iter().filter(|group| !goes_to(&self.rebound, group)) {
             self.groups.insert(Arc::as_ptr(&group.source), Arc::clone(group));
