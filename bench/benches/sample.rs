@@ -92,6 +92,28 @@ pub(crate) fn plains(count: usize) -> String {
     host("h", "*") + &(0..count).map(|i| plain(i, 3000)).collect::<String>()
 }
 
+/// The endpoints of a [`plain`] one's Service, one of so many versions.
+pub(crate) fn slice(i: usize, version: usize) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: svc-{i:05}-a\n  \
+         labels: {{kubernetes.io/service-name: svc-{i:05}}}\naddressType: IPv4\n\
+         ports: [{{port: 8080}}]\nendpoints: [{{addresses: [10.0.{}.{}]}}]\n---\n",
+        version / 256 % 256,
+        version % 256
+    )
+}
+
+/// The Services of so many of them, with endpoints.
+pub(crate) fn services(count: usize) -> String {
+    let service = |i: usize| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: svc-{i:05}}}\n\
+             spec: {{ports: [{{port: 8080}}]}}\n---\n"
+        ) + &slice(i, 0)
+    };
+    (0..count).map(service).collect()
+}
+
 /// What manifests say, and a Listener with them.
 pub(crate) fn snapshot(text: &str) -> Snapshot {
     let mut snapshot = Snapshot::new(Settings::default());
