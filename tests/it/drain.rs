@@ -2,11 +2,11 @@
 //! SIGTERM: readiness goes first, requests in flight are answered, then the process ends with 0.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::{ADMIN_PORT, Gateway, Options, binary};
-use ringway_tests::load::{self, Backend, Plan};
+use ringway_tests::load::{self, Backend, Plan, Stopping};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
@@ -33,11 +33,12 @@ fn a_drain_under_load_fails_no_request() {
         let stop = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
             let load = scope.spawn(|| load::run(&plan, &stop));
+            let stopping = Stopping(&stop);
             std::thread::sleep(Duration::from_secs(3));
             gateway.signal(libc::SIGTERM);
             // Ends by itself: each connection is told to close, and connecting is refused.
             let outcome = load.join().unwrap();
-            stop.store(true, Relaxed);
+            drop(stopping);
             outcome
         });
         println!("{driver}: {} answers, {} closed", outcome.answers, outcome.closed);
@@ -178,6 +179,7 @@ fn each_kind_of_pre_stop_hook_fails_no_request() {
         let stop = AtomicBool::new(false);
         let outcome = std::thread::scope(|scope| {
             let load = scope.spawn(|| load::run(&plan, &stop));
+            let stopping = Stopping(&stop);
             let asked = || {
                 gateway
                     .metric("envoy_http_downstream_rq_total", "")
@@ -192,7 +194,7 @@ fn each_kind_of_pre_stop_hook_fails_no_request() {
             }
             gateway.signal(libc::SIGTERM);
             let outcome = load.join().unwrap();
-            stop.store(true, Relaxed);
+            drop(stopping);
             outcome
         });
         println!("{driver}, {hook:?}: {} answers, {} closed", outcome.answers, outcome.closed);

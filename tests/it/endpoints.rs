@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringway_tests::client::Response;
 use ringway_tests::gateway::{Gateway, Options};
-use ringway_tests::load::{self, Backend, Outcome, Plan};
+use ringway_tests::load::{self, Backend, Outcome, Plan, Stopping};
 use ringway_tests::manifest::{listener, mapping, service, slice};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{Client, PATIENCE, wait_until};
@@ -85,9 +85,10 @@ fn endpoints_that_come_and_go_cost_no_get() {
         let (got, posted, rounds) = std::thread::scope(|scope| {
             let gets = scope.spawn(|| load::run(&gets, &stop));
             let posts = scope.spawn(|| load::run(&posts, &stop));
+            let stopping = Stopping(&stop);
             let churn = scope.spawn(|| churn(&gateway, &stable, &stop));
             std::thread::sleep(Duration::from_secs(10));
-            stop.store(true, Relaxed);
+            drop(stopping);
             (gets.join().unwrap(), posts.join().unwrap(), churn.join().unwrap())
         });
         let rate = f64::from(rounds) / begin.elapsed().as_secs_f64();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::{Gateway, Options, binary};
-use ringway_tests::load::{self, Backend, Outcome, Plan};
+use ringway_tests::load::{self, Backend, Outcome, Plan, Stopping};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
@@ -78,14 +78,6 @@ fn under_load<T>(to: std::net::SocketAddr, during: impl FnOnce() -> T) -> (T, [O
         drop(stopping);
         (result, [kept.join().unwrap(), new.join().unwrap()])
     })
-}
-
-struct Stopping<'s>(&'s AtomicBool);
-
-impl Drop for Stopping<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }
 
 fn assert_unnoticed(outcomes: &[Outcome; 2], what: &str) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the gateway keeps in memory: for a connection at rest, and for itself after work.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::{Gateway, Options};
-use ringway_tests::load::{self, Backend, Plan};
+use ringway_tests::load::{self, Backend, Plan, Stopping};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{Client, PATIENCE};
@@ -101,8 +101,9 @@ fn a_gateway_of_ten_routes_is_small_after_work() {
         };
         let outcome = std::thread::scope(|scope| {
             let load = scope.spawn(|| load::run(&plan, &stop));
+            let stopping = Stopping(&stop);
             std::thread::sleep(Duration::from_secs(2));
-            stop.store(true, Relaxed);
+            drop(stopping);
             load.join().unwrap()
         });
         assert_eq!(outcome.errors, Vec::<String>::new(), "{driver}");

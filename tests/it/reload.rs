@@ -2,11 +2,11 @@
 //! Changes of the folder while requests come: each takes effect at once, none costs a request,
 //! and a mistake costs nothing but the change.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::{Gateway, Options};
-use ringway_tests::load::{self, Backend, Plan};
+use ringway_tests::load::{self, Backend, Plan, Stopping};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::upstream::Upstream;
 use ringway_tests::{PATIENCE, wait_until};
@@ -40,6 +40,7 @@ fn edits_under_load_cost_no_request() {
         let begin = Instant::now();
         let (outcome, mut times) = std::thread::scope(|scope| {
             let load = scope.spawn(|| load::run(&plan, &stop));
+            let stopping = Stopping(&stop);
             let mut times = Vec::new();
             // Ten seconds at least, and until every edit was seen.
             for n in 1.. {
@@ -54,7 +55,7 @@ fn edits_under_load_cost_no_request() {
                     break;
                 }
             }
-            stop.store(true, Relaxed);
+            drop(stopping);
             (load.join().unwrap(), times)
         });
         times.sort();

@@ -3,11 +3,11 @@
 //! begun in each generation lives on, and old tables are freed.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::{Gateway, Options};
-use ringway_tests::load::{self, Backend, Plan};
+use ringway_tests::load::{self, Backend, Plan, Stopping};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::{Client, PATIENCE, wait_until};
 
@@ -56,6 +56,7 @@ fn swaps(driver: &'static str) {
     let mut downloads: Vec<Client> = Vec::new();
     let (outcome, after) = std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run(&plan, &stop));
+        let stopping = Stopping(&stop);
         for n in 1..=SWAPS {
             let generation = gateway.generation().unwrap();
             gateway.write("changing.yaml", &edition(&backend, n)).unwrap();
@@ -66,7 +67,7 @@ fn swaps(driver: &'static str) {
                 before = gateway.anonymous().unwrap();
             }
         }
-        stop.store(true, Relaxed);
+        drop(stopping);
         let outcome = load.join().unwrap();
         (outcome, gateway.anonymous().unwrap())
     });

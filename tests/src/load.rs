@@ -235,6 +235,16 @@ impl Plan {
     }
 }
 
+/// Tells [`run`] to stop when it is dropped, so that a test that fails meanwhile ends.
+#[derive(Debug)]
+pub struct Stopping<'a>(pub &'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Asks on all connections at once, each again as soon as it has its answer, until told to stop;
 /// then waits for the answers still out. A connection that says `close` is made anew, until
 /// connecting is refused.
