@@ -64,12 +64,10 @@ pub fn compile(
         before.len() == now.len() && before.iter().zip(&now).all(|(a, b)| Arc::ptr_eq(a, b))
     };
     let routes = match previous.filter(same_hosts) {
-        Some(table) => {
-            compiler.slots.keep_routes(&table.routes, generation);
-            Arc::clone(&table.routes)
-        }
-        None => Arc::new(routes(&now, generation, compiler.slots)),
+        Some(table) => Arc::clone(&table.routes),
+        None => Arc::new(routes(&now, slots.routes_end())),
     };
+    slots.keep_routes(&routes, generation);
     let (settings, sources) = (Arc::clone(&ir.settings), ir.clusters.clone());
     Ok(Table { generation, settings, listeners, clusters, sources, routes })
 }
@@ -138,22 +136,14 @@ fn hosts(listeners: &[Listener]) -> Vec<&Arc<VirtualHost>> {
     hosts.filter(|host| seen.insert(Arc::as_ptr(host))).collect()
 }
 
-/// The routes by slot; keeps their slots.
-fn routes(
-    hosts: &[&Arc<VirtualHost>],
-    generation: Generation,
-    slots: &mut Slots,
-) -> Vec<Option<Arc<Route>>> {
-    let mut routes = vec![None; slots.routes_end()];
+/// The routes by slot; the slots end there.
+fn routes(hosts: &[&Arc<VirtualHost>], end: usize) -> Vec<Option<Arc<Route>>> {
+    let mut routes = vec![None; end];
     for block in hosts.iter().flat_map(|host| host.groups.chunks(share::BLOCK)) {
         let members = || block.iter().flat_map(|group| group.members());
         share::fetch(members().map(|member| &member.route));
         for member in members() {
-            let slot = member.route.slot;
-            if routes[slot.index()].is_none() {
-                slots.keep_route(slot, generation);
-                routes[slot.index()] = Some(Arc::clone(&member.route));
-            }
+            routes[member.route.slot.index()].get_or_insert_with(|| Arc::clone(&member.route));
         }
     }
     routes

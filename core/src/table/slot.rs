@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use super::CompileError;
 use super::manner::{Manner, Manners};
-use super::{Cluster, CompileError, Route};
 use crate::ir;
 use crate::limits::SLOTS_MAX;
 use crate::name::{ClusterSlot, Generation, ListenerSlot, Ref, RouteSlot};
@@ -83,18 +83,13 @@ impl Slots {
         self.manners.of(route)
     }
 
-    /// Keeps the slot of a route that a new table takes over from the one before.
-    pub(super) fn keep_route(&mut self, slot: RouteSlot, now: Generation) {
-        self.routes.keep(slot.0, now);
-    }
-
-    /// Keeps the slots of all these routes.
-    pub(super) fn keep_routes(&mut self, by_slot: &[Option<Arc<Route>>], now: Generation) {
+    /// Keeps the slots of a table's routes, which it may have from the one before.
+    pub(super) fn keep_routes<T>(&mut self, by_slot: &[Option<T>], now: Generation) {
         self.routes.keep_all(by_slot, now);
     }
 
-    /// Keeps the slots of all these clusters.
-    pub(super) fn keep_clusters(&mut self, by_slot: &[Option<Arc<Cluster>>], now: Generation) {
+    /// Keeps the slots of a table's clusters, which it may have from the one before.
+    pub(super) fn keep_clusters<T>(&mut self, by_slot: &[Option<T>], now: Generation) {
         self.clusters.keep_all(by_slot, now);
     }
 

@@ -15,7 +15,9 @@ fn a_slot_stays_as_long_as_a_table_has_it() {
     let b = slots.route(&mapping("b"), Generation(1)).unwrap();
     assert_ne!(a, b);
     assert_eq!(slots.route(&mapping("a"), Generation(2)).unwrap(), a);
-    slots.keep_route(b, Generation(3));
+    let mut held = vec![None; slots.routes_end()];
+    held[b.index()] = Some(());
+    slots.keep_routes(&held, Generation(3));
     slots.release(Generation(2));
     assert_eq!(slots.route_object(a), Some(&mapping("a")));
     slots.release(Generation(3));
