@@ -199,8 +199,7 @@ impl Publisher {
         }
         let table = Arc::clone(&publication.table);
         let before = self.newest.as_ref().map(|newest| Arc::clone(&newest.table));
-        let before = before.as_ref().map_or(&[][..], |table| &table.clusters);
-        self.take_clusters(before, &table, publication.since);
+        self.take_clusters(before.as_deref(), &table, publication.since);
 
         let wanted = binds(&table);
         // An address stays bound, whichever listener it belongs to next.
@@ -219,17 +218,15 @@ impl Publisher {
     }
 
     /// Brings names and feeds into line with a table's clusters.
-    fn take_clusters(&mut self, before: &[Option<Arc<Cluster>>], table: &Table, since: Instant) {
-        type AtSlot<'t> = Option<&'t Arc<Cluster>>;
-        let lookup = |cluster: AtSlot<'_>| Some(Lookup::of(&cluster?.spec.source)?.0);
-        fn at(clusters: &[Option<Arc<Cluster>>], slot: usize) -> AtSlot<'_> {
-            clusters.get(slot)?.as_ref()
-        }
+    fn take_clusters(&mut self, before: Option<&Table>, table: &Table, since: Instant) {
+        let lookup = |cluster: Option<&Arc<Cluster>>| Some(Lookup::of(&cluster?.spec.source)?.0);
+        let end = before.map_or(0, |before| before.clusters.len()).max(table.clusters.len());
+        let slots = (0..end).map(|slot| ClusterSlot(slot as u32));
+        let pairs =
+            slots.map(|slot| (before.and_then(|before| before.cluster(slot)), table.cluster(slot)));
         // As a rule one of thousands.
-        let all = (0..before.len().max(table.clusters.len()))
-            .map(|slot| (at(before, slot), at(&table.clusters, slot)));
-        let changed: Vec<(AtSlot<'_>, AtSlot<'_>)> =
-            all.filter(|(old, new)| old.map(Arc::as_ptr) != new.map(Arc::as_ptr)).collect();
+        let changed: Vec<_> =
+            pairs.filter(|(old, new)| old.map(Arc::as_ptr) != new.map(Arc::as_ptr)).collect();
         let is_first = self.first_published.is_none();
         if is_first || changed.iter().any(|(old, new)| lookup(*old) != lookup(*new)) {
             let clusters = table.clusters.iter().flatten();
