@@ -61,7 +61,7 @@ impl<'a> Directory<'a> {
         let mut groups = Vec::new();
         let all = self.groups;
         let mut take = |at: usize| {
-            if takes(host, &all[at], self.strict) {
+            if takes(host, &all[at], self.strict).is_some() {
                 attached[at] = true;
                 groups.push(&all[at]);
             }
@@ -88,10 +88,10 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Whether a Host serves a group.
-fn takes(host: &Host, built: &Built, strict: bool) -> bool {
-    built.group.is_some()
-        && (built.internal || host.takes(&built.hostname, &built.labels, strict).is_ok())
+/// The group, if a Host serves it.
+fn takes<'b>(host: &Host, built: &'b Built, strict: bool) -> Option<&'b Arc<ir::Group>> {
+    let taken = built.internal || host.takes(&built.hostname, &built.labels, strict).is_ok();
+    built.group.as_ref().filter(|_| taken)
 }
 
 /// What Hosts serve, as last found.
@@ -193,12 +193,12 @@ impl Attached {
         attached: &mut [bool],
         strict: bool,
     ) {
-        let is_gone = |built: &Arc<Built>| gone.contains(&Arc::as_ptr(built).addr());
+        let is_gone = |built: &Arc<Built>| gone.contains(&memo::address(built));
         let mut wanted = Vec::new();
         for (built, attached) in fresh.iter().zip(attached) {
-            if takes(&self.host, built, strict) {
+            if let Some(group) = takes(&self.host, built, strict) {
                 *attached = true;
-                wanted.push(built);
+                wanted.push((built, group));
             }
         }
         if wanted.is_empty() && !self.taken.iter().any(is_gone) {
@@ -209,8 +209,7 @@ impl Attached {
         let mut taken = self.taken.iter();
         groups.retain(|_| !taken.next().is_some_and(is_gone));
         self.taken.retain(|built| !is_gone(built));
-        for built in wanted {
-            let Some(group) = &built.group else { continue };
+        for (built, group) in wanted {
             let at = self.taken.partition_point(|other| group::decide(other, built).is_lt());
             self.taken.insert(at, Arc::clone(built));
             groups.insert(at, Arc::clone(group));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is remembered from one resolve to the next: results of pure functions, by the pointers
-//! that went in. It holds those pointers, so that an address is never another object's.
+//! What is remembered from one resolve to the next: the last snapshot, and results of pure functions
+//! of what does not differ from it, or by the pointers that went in. It holds those pointers, so
+//! that an address is never another object's.
 //!
 //! Invariant: with any memo, [`super::resolve`] gives what it gives with an empty one.
 
@@ -179,7 +180,7 @@ impl Memo {
 }
 
 impl Round<'_> {
-    /// A Mapping resource that is not what it was; `None`: it is not ours.
+    /// A Mapping resource that is not what it was; `compute` gives nothing for one that is not ours.
     pub(super) fn object(
         &mut self,
         difference: &Difference<'_>,
@@ -231,7 +232,7 @@ impl Round<'_> {
         compute: impl FnOnce() -> (Option<TcpMapping>, Problems),
     ) -> Arc<Problems> {
         let round = self.memo.round;
-        let at = Arc::as_ptr(object).addr();
+        let at = address(object);
         if let Some(known) = self.memo.tcp.get_mut(&at) {
             debug_assert!(Arc::ptr_eq(&known.object, object), "held, its address too");
             known.round = round;
@@ -466,7 +467,7 @@ impl Memo {
             let old = self.groups.remove(key);
             let mut list = Vec::new();
             if let Some(old) = old {
-                replaced.insert(Arc::as_ptr(&old.built).addr());
+                replaced.insert(address(&old.built));
                 list = old.candidates;
                 list.retain(|mapping| !gone.contains(&address(mapping)));
             }
@@ -500,7 +501,7 @@ fn upstreams(http: &[Arc<Mapping>], tcp: &[Arc<TcpMapping>]) -> Vec<Arc<Upstream
     http.chain(tcp.iter().map(|mapping| Arc::clone(&mapping.upstream))).collect()
 }
 
-fn address<T>(shared: &Arc<T>) -> usize {
+pub(super) fn address<T>(shared: &Arc<T>) -> usize {
     Arc::as_ptr(shared).addr()
 }
 

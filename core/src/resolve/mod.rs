@@ -173,7 +173,7 @@ fn expand(snapshot: &Snapshot, in_scope: impl Fn(&Meta) -> bool, memo: &mut Memo
     let mut all = Ingresses::new();
     for object in ingress::ours(snapshot, in_scope) {
         let Spec::Ingress(spec) = &object.spec else { continue };
-        let at = Arc::as_ptr(object).addr();
+        let at = memo::address(object);
         // Named ports come from Services, so that it is made anew and compared.
         let expanded = ingress::expand(&object.meta, spec, &memo.services);
         let expanded = match known.remove(&at) {
