@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use ringway_tests::gateway::{Gateway, Options};
-use ringway_tests::load::Backend;
+use ringway_tests::load::{Backend, Stopping};
 use ringway_tests::manifest::{listener, mapping};
 use ringway_tests::{Client, PATIENCE, wait_until};
 
@@ -170,6 +170,7 @@ fn listeners_that_come_and_go_reset_nobody() {
         let (mut answers, mut wrong) = (0, Vec::new());
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| ask_until(&stop, to))).collect();
+            let stopping = Stopping(&stop);
             for _ in 0..25 {
                 gateway.write("second.yaml", &listener(8081)).unwrap();
                 wait_until("the Listener accepts", PATIENCE, || gateway.client(8081).is_ok());
@@ -179,7 +180,7 @@ fn listeners_that_come_and_go_reset_nobody() {
                     TcpStream::connect(to).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
                 });
             }
-            stop.store(true, Relaxed);
+            drop(stopping);
             for client in clients {
                 let (more, others) = client.join().unwrap();
                 answers += more;

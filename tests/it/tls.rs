@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ringway_tests::gateway::{Gateway, Options};
+use ringway_tests::load::Stopping;
 use ringway_tests::manifest::{listener, mapping, module};
 use ringway_tests::outside::{Folder, curl, s_client};
 use ringway_tests::pki::quoted;
@@ -399,6 +400,7 @@ fn floods_of_handshakes_slow_nobody_down() {
                 let before = flood.said();
                 let among = std::thread::scope(|scope| {
                     let flooding = scope.spawn(|| flood.run(&gateway));
+                    let stopping = Stopping(&flood.stop);
                     let open = "envoy_listener_downstream_cx_active";
                     wait_until("the flood", PATIENCE, || {
                         let [_, hellos, bytes] = flood.said();
@@ -409,7 +411,7 @@ fn floods_of_handshakes_slow_nobody_down() {
                     let among = ask();
                     // A whole handshake gets through as well.
                     client(&gateway, &ClientOptions::name("a.example")).unwrap();
-                    flood.stop.store(true, Relaxed);
+                    drop(stopping);
                     flooding.join().unwrap();
                     among
                 });

@@ -235,7 +235,7 @@ impl Plan {
     }
 }
 
-/// Tells [`run`] to stop when it is dropped, so that a test that fails meanwhile ends.
+/// Tells a load, such as [`run`], to stop when it is dropped, so that a test that fails meanwhile ends.
 #[derive(Debug)]
 pub struct Stopping<'a>(pub &'a AtomicBool);
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringway_tests::h2::Peer;
 use ringway_tests::h2::frame::{self, Frame, PREFACE, data, headers};
-use ringway_tests::load::Backend;
+use ringway_tests::load::{Backend, Stopping};
 use ringway_tests::manifest::mapping;
 use ringway_tests::{Gateway, PATIENCE, wait_until};
 
@@ -158,9 +158,10 @@ fn flood(gateway: &Gateway, frames: Attack, lasts: Duration, more: Duration) -> 
         let flood = Flood::default();
         let among = std::thread::scope(|scope| {
             let flooding = scope.spawn(|| flood.run(gateway, &script));
+            let stopping = Stopping(&flood.stop);
             wait_until("the flood", PATIENCE, || flood.frames.load(Relaxed) > 100);
             let among = ask(&mut peer, &mut n, lasts / ROUNDS);
-            flood.stop.store(true, Relaxed);
+            drop(stopping);
             flooding.join().unwrap();
             among
         });

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ringway_tests::Client;
 use ringway_tests::gateway::Gateway;
 use ringway_tests::kube::{Cluster, api_itself, await_status, request};
+use ringway_tests::load::Stopping;
 use ringway_tests::manifest::{listener, mapping, service, slice};
 use ringway_tests::upstream::Upstream;
 use serde_json::json;
@@ -192,6 +193,7 @@ fn propagation() {
             ask(&gateway, &served, &stop, |answer| answer.header("x-edition")?.parse().ok())
         });
         scope.spawn(|| watch(&bare, &watched, &stop));
+        let stopping = Stopping(&stop);
         let sent = patches(
             &mut client,
             &cluster.path("mappings", "measured"),
@@ -204,7 +206,7 @@ fn propagation() {
                 })
             },
         );
-        stop.store(true, Relaxed);
+        drop(stopping);
         (sent, load.join().unwrap())
     });
     let changes = sent.len();
@@ -232,6 +234,7 @@ fn propagation() {
             })
         });
         scope.spawn(|| watch(&bare, &watched, &stop));
+        let stopping = Stopping(&stop);
         let sent = patches(&mut client, &path, &served, Duration::ZERO, |n| {
             edition.store(n, Relaxed);
             let upstream = if n % 2 == 1 { &two } else { &one };
@@ -240,7 +243,7 @@ fn propagation() {
                 "endpoints": [{"addresses": [upstream.address().ip().to_string()]}],
             })
         });
-        stop.store(true, Relaxed);
+        drop(stopping);
         sent
     });
     report("an EndpointSlice", &sent, &watched, &served);
