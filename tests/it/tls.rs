@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! TLS against the running gateway: clients of ours, openssl and curl; what handshakes cost others.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -391,52 +391,49 @@ fn floods_of_handshakes_slow_nobody_down() {
         };
         let flood = Flood::default();
         ask();
-        // Again where the machine had other work: what a flood costs would show each time.
-        let unfelt = (0..3).any(|_| {
-            let mut ratios: Vec<f64> = Vec::new();
-            let mut told = String::new();
-            for _ in 0..5 {
-                let alone = ask();
-                let before = flood.said();
-                let among = std::thread::scope(|scope| {
-                    let flooding = scope.spawn(|| flood.run(&gateway));
-                    let stopping = Stopping(&flood.stop);
-                    let open = "envoy_listener_downstream_cx_active";
-                    wait_until("the flood", PATIENCE, || {
-                        let [_, hellos, bytes] = flood.said();
-                        metric(&gateway, open) > Flood::CONNECTIONS as u64 * 4 / 5
-                            && hellos - before[1] > Flood::CONNECTIONS as u64 / 4
-                            && bytes - before[2] > Flood::CONNECTIONS as u64
-                    });
-                    let among = ask();
-                    // A whole handshake gets through as well.
-                    client(&gateway, &ClientOptions::name("a.example")).unwrap();
-                    drop(stopping);
-                    flooding.join().unwrap();
-                    among
+        let mut ratios: Vec<f64> = Vec::new();
+        let mut told = String::new();
+        for _ in 0..5 {
+            let alone = ask();
+            let before = flood.said();
+            let among = std::thread::scope(|scope| {
+                let flooding = scope.spawn(|| flood.run(&gateway));
+                let stopping = Stopping(&flood.stop);
+                let open = "envoy_listener_downstream_cx_active";
+                wait_until("the flood", PATIENCE, || {
+                    let [_, hellos, bytes] = flood.said();
+                    metric(&gateway, open) > Flood::CONNECTIONS as u64 * 4 / 5
+                        && hellos - before[1] > Flood::CONNECTIONS as u64
+                        && bytes - before[2] > Flood::CONNECTIONS as u64
                 });
-                // The slower of before and after: the machine may have other work, too.
-                let alone = alone.max(ask());
-                let allowed = alone * 2 + Duration::from_millis(1);
-                ratios.push(among.as_secs_f64() / allowed.as_secs_f64());
-                let after = flood.said();
-                let [connections, hellos, bytes] = [0, 1, 2].map(|at| after[at] - before[at]);
-                told += &format!(
-                    "{alone:?} → {among:?} among {connections} connections, {hellos} whole hellos \
+                let among = ask();
+                // A whole handshake gets through as well.
+                client(&gateway, &ClientOptions::name("a.example")).unwrap();
+                drop(stopping);
+                flooding.join().unwrap();
+                among
+            });
+            // The slower of before and after: the machine may have other work, too.
+            let alone = alone.max(ask());
+            // 0.5 to 0.9 ms were seen, and 20 ms where handshakes took all of each turn.
+            let allowed = alone * 2 + Duration::from_millis(4);
+            ratios.push(among.as_secs_f64() / allowed.as_secs_f64());
+            let after = flood.said();
+            let [connections, hellos, bytes] = [0, 1, 2].map(|at| after[at] - before[at]);
+            told += &format!(
+                "{alone:?} → {among:?} among {connections} connections, {hellos} whole hellos \
                  and {bytes} single bytes; "
-                );
-            }
-            println!("{driver}: p99 {told}");
-            median(ratios) <= 1.0
-        });
-        assert!(unfelt, "{driver}");
+            );
+        }
+        println!("{driver}: p99 {told}");
+        assert!(median(ratios) <= 1.0, "{driver}");
         assert!(metric(&gateway, "ringway_listener_handshakes_shed_total") > 0);
     }
 }
 
 /// 2,000 connections. Of three, one says nothing; one says one byte of a ClientHello after the
-/// other; one says a whole ClientHello, lets the gateway answer it, and says no more. All of it as
-/// fast as one thread can; what the gateway ends begins anew at once.
+/// other; one says a whole ClientHello. All of it as fast as one thread can; what the gateway
+/// answers or ends begins anew at once.
 #[derive(Default)]
 struct Flood {
     stop: AtomicBool,
@@ -480,14 +477,8 @@ impl Flood {
                     *sent += say.len();
                     count.fetch_add(1, Relaxed);
                 }
-                let ended = loop {
-                    match socket.read(&mut [0; 4096]) {
-                        Ok(1..) => {}
-                        Ok(0) => break true,
-                        Err(error) => break error.kind() != ErrorKind::WouldBlock,
-                    }
-                };
-                if ended {
+                let waits = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+                if !socket.peek(&mut [0]).is_err_and(waits) {
                     (*socket, *sent) = (self.connect(gateway), 0);
                 }
                 if self.stop.load(Relaxed) {
