@@ -27,6 +27,16 @@ pub(crate) fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// Two ends of one connection.
+pub(crate) fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    far.set_write_timeout(Some(PATIENCE)).unwrap();
+    far.set_nodelay(true).unwrap();
+    (far, listener.accept().unwrap().0)
+}
+
 /// One listener, one `*` host, prefix `/` to the given back ends.
 fn start(backend: IoBackend, endpoints: &[SocketAddr]) -> (Workers, SocketAddr) {
     start_with(backend, endpoints, |_| {})

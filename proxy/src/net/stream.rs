@@ -6,20 +6,19 @@
 //! Invariant: a read or write once started is awaited to its end. What must not wait is made to
 //! end by shutting the socket down ([`Timer`]), never by dropping the future.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use monoio::buf::{IoBuf, SliceMut};
-use monoio::io::{
-    AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
-    OwnedWriteHalf, Splitable,
-};
+use monoio::BufResult;
+use monoio::buf::{IoBuf, IoBufMut, SliceMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller};
 use monoio::net::TcpStream;
 use ringway_core::limits::SMALL_BUFFER_BYTES;
 use ringway_core::wire::h2::frame::Code;
@@ -40,15 +39,96 @@ pub(crate) struct Reader {
 
 #[derive(Debug)]
 enum Source {
-    Tcp(OwnedReadHalf<TcpStream>, Option<Rc<Session>>),
+    Tcp(Rc<Tcp>, Option<Rc<Session>>),
     H2(Rc<H2Stream>),
 }
 
 /// The sending half.
 #[derive(Debug)]
 pub(crate) enum Writer {
-    Tcp(OwnedWriteHalf<TcpStream>, Option<Rc<Session>>),
+    Tcp(Rc<Tcp>, Option<Rc<Session>>),
     H2(Rc<H2Stream>),
+}
+
+/// A TCP connection, received from and sent to at once. Its end is one system call where nothing is
+/// under way; the runtime's own takes three operations (its halves shut the socket down, and the
+/// ring is asked to close it and then to recall that).
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    stream: UnsafeCell<ManuallyDrop<TcpStream>>,
+    /// Operations that have not ended, those given up included: the runtime keeps the descriptor for
+    /// them.
+    under_way: Cell<usize>,
+}
+
+impl Tcp {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream: UnsafeCell::new(ManuallyDrop::new(stream)), under_way: Cell::new(0) }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn stream(&self) -> &mut TcpStream {
+        // SAFETY: the operations of a `TcpStream` share nothing but its descriptor, which they take
+        // when they begin: `TcpStream: Split` says that reads and writes do not touch each other.
+        unsafe { &mut *self.stream.get() }
+    }
+
+    fn fd(&self) -> RawFd {
+        self.stream().as_raw_fd()
+    }
+
+    fn begin(&self) {
+        self.under_way.set(self.under_way.get() + 1);
+    }
+
+    /// Not reached by an operation that is given up.
+    fn end(&self) {
+        self.under_way.set(self.under_way.get() - 1);
+    }
+
+    pub(super) async fn read<B: IoBufMut>(&self, buffer: B) -> BufResult<usize, B> {
+        self.begin();
+        let read = self.stream().read(buffer).await;
+        self.end();
+        read
+    }
+
+    async fn read_recallable<B: IoBufMut>(
+        &self,
+        buffer: B,
+        handle: CancelHandle,
+    ) -> BufResult<usize, B> {
+        self.begin();
+        let read = self.stream().cancelable_read(buffer, handle).await;
+        self.end();
+        read
+    }
+
+    async fn write<B: IoBuf>(&self, buffer: B) -> BufResult<usize, B> {
+        self.begin();
+        let written = self.stream().write(buffer).await;
+        self.end();
+        written
+    }
+
+    /// Waits until bytes, the end or an error can be received.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.begin();
+        let readable = self.stream().readable(false).await;
+        self.end();
+        readable
+    }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here.
+        let stream = unsafe { ManuallyDrop::take(self.stream.get_mut()) };
+        if self.under_way.get() == 0 {
+            // SAFETY: the runtime has just given the descriptor up, which was the stream's alone.
+            drop(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+        }
+    }
 }
 
 /// The receives of one worker that wait with a buffer. Those that have waited for one to two turns
@@ -101,10 +181,10 @@ impl Stream {
     /// from its listening socket.
     pub(crate) fn new(tcp: TcpStream, timers: &Rc<Timers>) -> Self {
         let timer = timers.timer(tcp.as_raw_fd());
-        let (reader, writer) = tcp.into_split();
+        let tcp = Rc::new(Tcp::new(tcp));
         Self {
-            reader: Reader { source: Source::Tcp(reader, None), unread: Vec::new() },
-            writer: Writer::Tcp(writer, None),
+            reader: Reader { source: Source::Tcp(tcp.clone(), None), unread: Vec::new() },
+            writer: Writer::Tcp(tcp, None),
             timer,
             timers: timers.clone(),
             broken: false,
@@ -125,7 +205,7 @@ impl Stream {
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match &self.reader.source {
-            Source::Tcp(tcp, _) => tcp.local_addr().ok(),
+            Source::Tcp(tcp, _) => tcp.stream().local_addr().ok(),
             Source::H2(stream) => stream.local_addr(),
         }
     }
@@ -176,7 +256,7 @@ impl Stream {
     ) -> Result<Rc<Session>, Failure> {
         rest.append(&mut self.reader.unread);
         let session = Session::new(connection, rest, self.timer.clone(), buffers.clone());
-        let Writer::Tcp(tcp, _) = &mut self.writer else { return Err(Failure::Ended) };
+        let Writer::Tcp(tcp, _) = &self.writer else { return Err(Failure::Ended) };
         session.handshake(&self.reader, tcp, pace).await?;
         if let (Source::Tcp(_, reads), Writer::Tcp(_, writes)) =
             (&mut self.reader.source, &mut self.writer)
@@ -338,7 +418,7 @@ impl Reader {
             }
         };
         let (handle, waiting) = recalls.enter();
-        let (received, buffer) = tcp.cancelable_read(buffer, handle).await;
+        let (received, buffer) = tcp.read_recallable(buffer, handle).await;
         waiting.set(waiting.get() - 1);
         match received {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => (None, buffer),
@@ -357,9 +437,7 @@ impl Reader {
             Source::Tcp(_, Some(_)) => return None,
             Source::H2(stream) => return stream.recv_at_hand(buffer),
         };
-        // SAFETY: as in `readable`.
-        let tcp = unsafe { &*tcp.0.get() };
-        match socket::try_recv(tcp.as_raw_fd(), buffer) {
+        match socket::try_recv(tcp.fd(), buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             received => Some(received),
         }
@@ -409,11 +487,8 @@ impl Reader {
                 return Ok(());
             }
         };
-        // SAFETY: monoio's halves share the stream through this cell, and `TcpStream: Split` says
-        // that reads and writes of the two halves do not touch each other; `readable` is a read.
-        let tcp = unsafe { &*tcp.0.get() };
         match session {
-            None => tcp.readable(false).await,
+            None => tcp.readable().await,
             Some(session) => session.readable(tcp).await,
         }
     }
@@ -440,7 +515,7 @@ impl Writer {
             Self::H2(stream) => return stream.send(Vec::new(), 0, Some(b"")).await.0,
         };
         // Whatever was sent before was awaited: the kernel has it, and sends it first.
-        tcp.shutdown().await
+        tcp.stream().shutdown().await
     }
 
     /// Sends everything.
@@ -500,10 +575,7 @@ impl Writer {
 }
 
 /// Sends everything as it is.
-pub(super) async fn send_plain(
-    tcp: &mut OwnedWriteHalf<TcpStream>,
-    mut buffer: Vec<u8>,
-) -> (io::Result<()>, Vec<u8>) {
+pub(super) async fn send_plain(tcp: &Tcp, mut buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
     let mut from = 0;
     while from < buffer.len() {
         let (result, back) = if from == 0 {
@@ -523,3 +595,6 @@ pub(super) async fn send_plain(
     }
     (Ok(()), buffer)
 }
+
+#[cfg(test)]
+mod tests;

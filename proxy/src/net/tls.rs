@@ -19,15 +19,13 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use monoio::buf::SliceMut;
-use monoio::io::{AsyncReadRent, OwnedReadHalf, OwnedWriteHalf};
-use monoio::net::TcpStream;
 use ringway_core::limits::{BUFFER_BYTES, LARGE_BUFFER_BYTES};
 use rustls::Connection;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 
 use super::buffer::Buffers;
 use super::socket::{self, Peek};
-use super::stream::{Reader, Stream, send_plain};
+use super::stream::{Reader, Stream, Tcp, send_plain};
 use super::timer::Timer;
 use crate::worker::turns::{Turn, Turns};
 
@@ -190,7 +188,7 @@ impl Session {
     pub(super) async fn handshake(
         &self,
         reader: &Reader,
-        writer: &mut OwnedWriteHalf<TcpStream>,
+        tcp: &Tcp,
         pace: Option<Pace<'_>>,
     ) -> Result<(), Failure> {
         loop {
@@ -204,7 +202,7 @@ impl Session {
                 return Ok(());
             }
             let ended = self.engine.borrow_mut().end().is_some();
-            if ended || self.send(writer, Vec::new()).await.0.is_err() {
+            if ended || self.send(tcp, Vec::new()).await.0.is_err() {
                 return Err(Failure::Ended);
             }
             // A peer that lets us wait costs no buffer.
@@ -222,7 +220,7 @@ impl Session {
     /// Receives decrypted bytes into the buffer's spare capacity. 0 is the peer's `close_notify`.
     pub(super) async fn recv(
         &self,
-        tcp: &mut OwnedReadHalf<TcpStream>,
+        tcp: &Tcp,
         mut buffer: Vec<u8>,
     ) -> (io::Result<usize>, Vec<u8>) {
         let at = buffer.len();
@@ -276,7 +274,7 @@ impl Session {
 
     /// Waits until decrypted bytes, the end or an error can be received. Takes what the socket
     /// has, but nothing of what is decrypted; giving up loses nothing.
-    pub(super) async fn readable(&self, tcp: &TcpStream) -> io::Result<()> {
+    pub(super) async fn readable(&self, tcp: &Tcp) -> io::Result<()> {
         loop {
             {
                 let mut engine = self.engine.borrow_mut();
@@ -286,7 +284,7 @@ impl Session {
                 }
             }
             self.flush();
-            tcp.readable(false).await?;
+            tcp.readable().await?;
             self.look();
         }
     }
@@ -323,11 +321,7 @@ impl Session {
     }
 
     /// Sends everything, and everything else that is pending.
-    pub(super) async fn send(
-        &self,
-        tcp: &mut OwnedWriteHalf<TcpStream>,
-        buffer: Vec<u8>,
-    ) -> (io::Result<()>, Vec<u8>) {
+    pub(super) async fn send(&self, tcp: &Tcp, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         self.writing.set(true);
         let mut from = 0;
         let result = loop {

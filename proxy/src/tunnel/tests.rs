@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
@@ -14,19 +14,8 @@ use crate::IoBackend;
 use crate::net::socket::{self, Direction};
 use crate::net::stream::Stream;
 use crate::rt::{self, Runtime};
+use crate::tests::pair;
 use crate::worker::Worker;
-
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Two ends of one connection.
-fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    far.set_read_timeout(Some(PATIENCE)).unwrap();
-    far.set_write_timeout(Some(PATIENCE)).unwrap();
-    far.set_nodelay(true).unwrap();
-    (far, listener.accept().unwrap().0)
-}
 
 /// What surrounds a tunnel under test.
 #[derive(Clone, Default)]
