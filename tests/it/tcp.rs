@@ -632,9 +632,10 @@ fn nine_thousand_tunnels_at_rest() {
         let mut clients = Vec::with_capacity(N);
         while clients.len() < N {
             clients.push(connect(&gateway, 7001));
-            // Room in the queue of connections that wait to be accepted.
+            // Room in both queues of connections that wait to be accepted: the kernel forgets some
+            // of those beyond the 128 of std's listener.
             let ahead = clients.len() as u64;
-            wait_until("tunnels are open", PATIENCE, || held.load(Relaxed) + 500 > ahead);
+            wait_until("tunnels are open", PATIENCE, || held.load(Relaxed) + 100 > ahead);
         }
         wait_until("all tunnels are open", PATIENCE, || held.load(Relaxed) == N as u64);
         let per_tunnel = (gateway.anonymous().unwrap() - before) / N as u64;
