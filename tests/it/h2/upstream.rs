@@ -159,6 +159,8 @@ fn an_answer_is_the_same_wherever_it_is_split() {
             let (one, other) = answer.split_at(count.fetch_add(1, Relaxed) as usize % answer.len());
             let _ = peer.send_bytes(one).and_then(|()| peer.send_bytes(other));
             let _ = peer.send(goaway(1, Code::NO_ERROR));
+            // Closing with bytes unread would reset the connection.
+            let _ = peer.request(Instant::now() + PATIENCE);
         })
         .unwrap();
         let gateway = start(&manifests(&upstream, ", grpc: true"), driver, &[]);
