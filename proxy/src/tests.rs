@@ -19,6 +19,8 @@ use ringway_core::sorted::Sorted;
 use ringway_core::table::{Slots, compile};
 
 use crate::fleet::{Options, Workers};
+use crate::net::stream::Stream;
+use crate::worker::Worker;
 use crate::{IoBackend, LogForm};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +37,12 @@ pub(crate) fn pair() -> (TcpStream, TcpStream) {
     far.set_write_timeout(Some(PATIENCE)).unwrap();
     far.set_nodelay(true).unwrap();
     (far, listener.accept().unwrap().0)
+}
+
+/// A connection of ours, as this driver takes it.
+pub(crate) fn stream(backend: IoBackend, tcp: TcpStream, worker: &Worker) -> Stream {
+    tcp.set_nonblocking(backend == IoBackend::Epoll).unwrap();
+    Stream::new(monoio::net::TcpStream::from_std(tcp).unwrap(), &worker.timers)
 }
 
 /// One listener, one `*` host, prefix `/` to the given back ends.

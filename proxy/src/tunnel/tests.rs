@@ -12,9 +12,8 @@ use proptest::prelude::*;
 use super::{Ended, Toward, Why, relay};
 use crate::IoBackend;
 use crate::net::socket::{self, Direction};
-use crate::net::stream::Stream;
 use crate::rt::{self, Runtime};
-use crate::tests::pair;
+use crate::tests::{pair, stream};
 use crate::worker::Worker;
 
 /// What surrounds a tunnel under test.
@@ -36,12 +35,7 @@ fn tunnel(backend: IoBackend, around: Around) -> (TcpStream, TcpStream, JoinHand
         let (runtime, _) = Runtime::build(backend).unwrap();
         runtime.block_on(async move {
             let worker = Worker::alone();
-            let stream = |tcp: TcpStream| {
-                tcp.set_nonblocking(backend == IoBackend::Epoll).unwrap();
-                let tcp = monoio::net::TcpStream::from_std(tcp).unwrap();
-                Stream::new(tcp, &worker.timers)
-            };
-            let (mut near, mut next) = (stream(near), stream(next));
+            let [mut near, mut next] = [near, next].map(|tcp| stream(backend, tcp, &worker));
             near.reader.unread(around.of_client);
             next.reader.unread(around.of_upstream);
             let (received, sent) = (Cell::new(0), Cell::new(0));
@@ -212,11 +206,8 @@ fn a_tunnel_at_rest_is_small() {
     let (runtime, _) = Runtime::build(IoBackend::Epoll).unwrap();
     runtime.block_on(async {
         let worker = Worker::alone();
-        let stream = || {
-            let tcp = monoio::net::TcpStream::from_std(pair().1).unwrap();
-            Stream::new(tcp, &worker.timers)
-        };
-        let (mut client, mut upstream) = (stream(), stream());
+        let resting = || stream(IoBackend::Epoll, pair().1, &worker);
+        let (mut client, mut upstream) = (resting(), resting());
         let relay = relay(&worker, &mut client, &mut upstream, None, |_, _| {});
         let bytes = size_of_val(&relay);
         assert!(bytes <= 768, "{bytes} B");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::IoBackend;
 use crate::rt::Runtime;
-use crate::tests::{PATIENCE, pair};
+use crate::tests::{PATIENCE, pair, stream};
 use crate::worker::Worker;
 
 /// On both drivers: a connection, and its peer's end.
@@ -18,9 +18,7 @@ fn both(test: impl AsyncFn(Stream, TcpStream)) {
         runtime.block_on(async {
             let worker = Worker::alone();
             let (far, near) = pair();
-            near.set_nonblocking(backend == IoBackend::Epoll).unwrap();
-            let tcp = monoio::net::TcpStream::from_std(near).unwrap();
-            test(Stream::new(tcp, &worker.timers), far).await;
+            test(stream(backend, near, &worker), far).await;
         });
     }
 }
