@@ -145,6 +145,61 @@ const fn hash(name: &[u8]) -> usize {
     (name.len() * 4 + first as usize + penultimate as usize * 19) % 128
 }
 
+/// A known name as names are compared with it: a word of eight bytes at a time, whatever their case.
+#[derive(Clone, Copy)]
+struct Pattern {
+    len: usize,
+    text: [u8; NAME_BYTES_MAX],
+    /// The bit that a letter of the text has and the same letter in upper case has not.
+    case: [u8; NAME_BYTES_MAX],
+}
+
+/// Bytes of the longest known name, in whole words.
+const NAME_BYTES_MAX: usize = 32;
+
+const PATTERNS: [Pattern; Known::COUNT] = {
+    let empty = Pattern { len: 0, text: [0; NAME_BYTES_MAX], case: [0; NAME_BYTES_MAX] };
+    let mut patterns = [empty; Known::COUNT];
+    let mut at = 0;
+    while at < Known::COUNT {
+        let name = Known::NAMES[at];
+        patterns[at].len = name.len();
+        let mut byte = 0;
+        while byte < name.len() {
+            patterns[at].text[byte] = name[byte];
+            patterns[at].case[byte] = if name[byte].is_ascii_lowercase() { 0x20 } else { 0 };
+            byte += 1;
+        }
+        at += 1;
+    }
+    patterns
+};
+
+impl Pattern {
+    fn is(&self, name: &[u8]) -> bool {
+        if name.len() != self.len {
+            return false;
+        }
+        let whole = self.len / 8 * 8;
+        (0..whole).step_by(8).all(|at| self.has_word(name, at))
+            && match self.len {
+                len if len == whole => true,
+                // Once more some bytes of the word before.
+                8.. => self.has_word(name, self.len - 8),
+                _ => name.iter().zip(self.text).zip(self.case).all(|((&b, t), c)| b | c == t),
+            }
+    }
+
+    /// Whether the eight bytes at `at` are the name's.
+    fn has_word(&self, name: &[u8], at: usize) -> bool {
+        let word = |bytes: &[u8]| bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes);
+        match (word(name), word(&self.text), word(&self.case)) {
+            (Some(name), Some(text), Some(case)) => name | case == text,
+            _ => false,
+        }
+    }
+}
+
 impl Known {
     /// Recognises a name, ignoring ASCII case. Never gives [`Known::XEnvoyOther`].
     pub fn of(name: &[u8]) -> Self {
@@ -152,7 +207,7 @@ impl Known {
             return Self::Other;
         }
         let at = BY_HASH[hash(name)] as usize;
-        if name.eq_ignore_ascii_case(Self::NAMES[at]) && at != Self::XEnvoyOther as usize {
+        if PATTERNS[at].is(name) && at != Self::XEnvoyOther as usize {
             Self::ALL[at]
         } else {
             Self::Other
@@ -165,11 +220,16 @@ impl Known {
         let known = Self::of(name);
         if known == Self::Other && is_x_envoy(name) { Self::XEnvoyOther } else { known }
     }
+
+    /// Whether the tag says the whole name.
+    pub fn is_exact(self) -> bool {
+        !matches!(self, Self::Other | Self::XEnvoyOther)
+    }
 }
 
+/// Whether a name has that prefix, which is a word.
 fn is_x_envoy(name: &[u8]) -> bool {
-    let prefix = Known::XEnvoyOther.as_str().as_bytes();
-    matches!(name.get(..prefix.len()), Some(start) if start.eq_ignore_ascii_case(prefix))
+    PATTERNS[Known::XEnvoyOther as usize].has_word(name, 0)
 }
 
 /// One field line.
@@ -247,8 +307,7 @@ impl<'a> HeadView<'a> {
         self.head.fields.iter().filter_map(move |f| {
             let same = match known {
                 Known::Other => {
-                    matches!(f.known, Known::Other | Known::XEnvoyOther)
-                        && f.name.of(block).eq_ignore_ascii_case(name.as_bytes())
+                    !f.known.is_exact() && f.name.of(block).eq_ignore_ascii_case(name.as_bytes())
                 }
                 known => f.known == known,
             };

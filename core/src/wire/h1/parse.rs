@@ -393,7 +393,7 @@ pub(super) struct FieldLine {
 /// RFC 9112 §5: field-name ":" OWS field-value OWS CRLF. Nothing if the window ends before the
 /// line does.
 pub(super) fn field_line(window: &[u8], at: usize) -> Result<Option<FieldLine>, ParseError> {
-    let name_end = token_end(window, at);
+    let (name_end, known) = field_name(window, at);
     match window.get(name_end) {
         None => return Ok(None),
         Some(b':') if name_end > at => {}
@@ -416,13 +416,37 @@ pub(super) fn field_line(window: &[u8], at: usize) -> Result<Option<FieldLine>, 
     while value_end > value && matches!(window[value_end - 1], b' ' | b'\t') {
         value_end -= 1;
     }
-    let field = Field {
-        name: Span::new(at, name_end),
-        value: Span::new(value, value_end),
-        known: Known::of_field(&window[at..name_end]),
-    };
+    let field = Field { name: Span::new(at, name_end), value: Span::new(value, value_end), known };
     Ok(Some(FieldLine { field, next: line_end + 2 }))
 }
+
+/// End of the token at `at`, and which name it is. A name that is known is a token: its bytes are not
+/// looked at one by one.
+fn field_name(window: &[u8], at: usize) -> (usize, Known) {
+    if let Some(end) = near_colon(window, at) {
+        let known = Known::of_field(&window[at..end]);
+        if known.is_exact() || token_end(window, at) == end {
+            return (end, known);
+        }
+    }
+    let end = token_end(window, at);
+    (end, Known::of_field(&window[at..end]))
+}
+
+/// The first colon of the next few words.
+fn near_colon(window: &[u8], at: usize) -> Option<usize> {
+    let near = window.get(at..)?;
+    let (words, _) = near[..near.len().min(NAME_BYTES_NEAR)].as_chunks();
+    words.iter().enumerate().find_map(|(index, word)| {
+        let other = u64::from_le_bytes(*word) ^ (ONES * u64::from(b':'));
+        // The lowest one found is one; those above it may be none.
+        let found = other.wrapping_sub(ONES) & !other & HIGHS;
+        (found != 0).then(|| at + index * 8 + found.trailing_zeros() as usize / 8)
+    })
+}
+
+/// Most names are shorter.
+const NAME_BYTES_NEAR: usize = 32;
 
 #[cold]
 fn name_error(window: &[u8], at: usize, end: usize) -> ParseError {
