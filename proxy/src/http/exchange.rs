@@ -368,7 +368,7 @@ pub(crate) async fn exchange(
     let roll = worker.random();
     let made = forwarded::request_id(u128::from(roll) << 64 | u128::from(worker.random()));
     let kept = view
-        .first("x-request-id")
+        .known(Known::XRequestId)
         // Envoy: an id from inside is kept, one from outside only where the Module says so.
         .filter(|_| settings.preserve_external_request_id || !forwarded.edge)
         .filter(|id| !id.is_empty());
@@ -719,7 +719,7 @@ async fn refuse_with(
         },
         received: Framing::None,
         target: Target {
-            authority: view.first("host").unwrap_or_default(),
+            authority: view.known(Known::Host).unwrap_or_default(),
             path: b"",
             query: None,
             path_and_query: view.target(),

@@ -6,6 +6,7 @@
 //! one buffer in flight, so that a slow reader on either side holds back the other.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::time::Instant;
 
 use ringway_core::ir::{Transport, UpstreamProtocol};
@@ -81,7 +82,7 @@ pub(crate) async fn forward<'a>(
             let preference = &mut preference;
             let (wanted, deadline) = (Wanted::Open, deadline);
             let acquired = upstream::acquire(worker, cluster, &state, preference, wanted, deadline);
-            let Some(upstream) = Box::pin(client.unless_reset(acquired)).await else {
+            let Some(upstream) = client.unless_reset(Box::pin(acquired).as_mut()).await else {
                 return Answer::Ours(disconnected(), edits);
             };
             found.insert(upstream).as_ref().is_ok_and(Upstream::is_h2)
@@ -152,7 +153,7 @@ pub(crate) async fn forward<'a>(
                 let acquired =
                     upstream::acquire(worker, cluster, &state, preference, wanted, deadline);
                 // Without a client, nobody needs a connection.
-                match attempt.client.unless_reset(acquired).await {
+                match attempt.client.unless_reset(pin!(acquired)).await {
                     Some(found) => found,
                     None => break Answer::Ours(disconnected(), edits),
                 }

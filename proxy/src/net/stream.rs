@@ -12,7 +12,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -288,9 +288,11 @@ impl Stream {
 
     /// Waits for something that may be given up; `None`: the client has given its stream up, which
     /// HTTP/2 tells at once.
-    pub(crate) async fn unless_reset<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn unless_reset<T>(
+        &self,
+        mut waiting: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
         let Some(stream) = self.h2() else { return Some(waiting.await) };
-        let mut waiting = pin!(waiting);
         poll_fn(|cx| {
             if let Poll::Ready(output) = waiting.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));

@@ -90,7 +90,9 @@ pub(crate) async fn acquire(
         if protocol != UpstreamProtocol::Http2 && matches!(wanted, Wanted::Any | Wanted::Open) {
             let transport = &cluster.spec.transport;
             let look = wanted == Wanted::Open;
-            endpoint = match endpoint.take(worker.timers.now(), state.limits(), transport, look) {
+            // Old enough or not: what its request looked at will do.
+            let now = worker.timers.recent();
+            endpoint = match endpoint.take(now, state.limits(), transport, look) {
                 Ok(upstream) => return Ok(upstream),
                 Err(endpoint) => endpoint,
             };
