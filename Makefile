@@ -15,10 +15,10 @@ kube-rig:
 	tests/kube-rig/build.sh
 
 # Side-by-side comparison with nginx, HAProxy and Envoy on one pinned core, about half an hour; in 3
-# minutes with ARGS=--quick.
+# minutes with ARGS=--quick. Before that the gateway is built as it is released.
 bench:
-	cargo build --release -p ringway-proxy -p ringway-bench
-	$${CARGO_TARGET_DIR:-target}/release/ringway-bench compare $(ARGS)
+	ringway=$$(deploy/static) && \
+		cargo run --release -p ringway-bench -- compare --ringway "$$ringway" $(ARGS)
 
 # Instructions per request, the working tree beside a commit: make bench-diff REV=HEAD~1
 bench-diff:
