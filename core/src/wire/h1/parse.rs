@@ -438,9 +438,7 @@ fn near_colon(window: &[u8], at: usize) -> Option<usize> {
     let near = window.get(at..)?;
     let (words, _) = near[..near.len().min(NAME_BYTES_NEAR)].as_chunks();
     words.iter().enumerate().find_map(|(index, word)| {
-        let other = u64::from_le_bytes(*word) ^ (ONES * u64::from(b':'));
-        // The lowest one found is one; those above it may be none.
-        let found = other.wrapping_sub(ONES) & !other & HIGHS;
+        let found = equals(u64::from_le_bytes(*word), b':');
         (found != 0).then(|| at + index * 8 + found.trailing_zeros() as usize / 8)
     })
 }
@@ -491,8 +489,13 @@ const HIGHS: u64 = ONES << 7;
 /// one found may be marked wrongly.
 fn controls(word: u64, bound: u8) -> u64 {
     let below = word.wrapping_sub(ONES * u64::from(bound)) & !word;
-    let del = word ^ (ONES * 0x7f);
-    (below | (del.wrapping_sub(ONES) & !del)) & HIGHS
+    (below & HIGHS) | equals(word, 0x7f)
+}
+
+/// The high bit of each byte equal to `byte`. Bytes above the lowest one found may be marked wrongly.
+fn equals(word: u64, byte: u8) -> u64 {
+    let other = word ^ (ONES * u64::from(byte));
+    other.wrapping_sub(ONES) & !other & HIGHS
 }
 
 /// First byte at or after `at` that is below `bound` or DEL; the window's end if there is none.
