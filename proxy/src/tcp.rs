@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ringway_core::ir::Transport;
 use ringway_core::name::ListenerSlot;
@@ -14,6 +13,7 @@ use ringway_core::table::TcpRoute;
 use ringway_core::wire::{Head, HeadView};
 
 use crate::connection::{Client, Origin};
+use crate::net::timer::Moment;
 use crate::tunnel::{self, Ended, Toward, Why};
 use crate::upstream::{self, NoUpstream, Wanted};
 use crate::worker::state::Preference;
@@ -27,7 +27,7 @@ pub(crate) async fn serve(client: &mut Client, route: &TcpRoute) {
     let _open = Counted::new(worker.slab.clone(), slot);
     // From here on the upstream's and the tunnel's own deadlines hold.
     stream.timer.disarm();
-    let mut record = Record::new(Instant::now());
+    let mut record = Record::new(worker.timers.look());
     let state = worker.cluster(cluster.slot);
     let mut preference = Preference::default();
     let upstream = match &cluster.spec.transport {
@@ -73,7 +73,7 @@ pub(crate) async fn serve(client: &mut Client, route: &TcpRoute) {
 
 /// What a tunnel leaves behind.
 struct Record {
-    started: Instant,
+    started: Moment,
     received: u64,
     sent: u64,
     flags: Flags,
@@ -84,7 +84,7 @@ struct Record {
 }
 
 impl Record {
-    fn new(started: Instant) -> Self {
+    fn new(started: Moment) -> Self {
         Self {
             started,
             received: 0,
@@ -150,7 +150,7 @@ impl Record {
             details: self.details,
             bytes_received: self.received,
             bytes_sent: self.sent,
-            duration_us: self.started.elapsed().as_micros() as u64,
+            duration_us: worker.timers.look().us_since(self.started),
             request_us: None,
             upstream_us: None,
             upstream: self.upstream,

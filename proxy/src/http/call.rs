@@ -27,7 +27,7 @@ pub(super) fn deadline(request: &Request<'_>, record: &Record) -> Option<u64> {
         return None;
     }
     let timeout = grpc::parse_timeout(request.view.first("grpc-timeout")?)?;
-    let started = request.cx.worker.timers.at(record.started);
+    let started = record.started.ms();
     Some(started.saturating_add(timeout.as_millis() as u64))
 }
 

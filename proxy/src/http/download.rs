@@ -551,7 +551,7 @@ impl Download<'_, '_> {
         let service_time = record
             .sent
             .filter(|_| !request.settings.suppress_envoy_headers)
-            .map(|sent| now.saturating_duration_since(sent).as_millis() as u64);
+            .map(|sent| now.us_since(sent) / 1_000);
         let switches = request.switches(view);
         let bodyless_length = (framing == Framing::None && view.head.status != 204 && !switches)
             .then(|| view.known(Known::ContentLength))

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
 
 use ringway_core::ir::settings::Underscores;
 use ringway_core::ir::{Refusal, Settings};
@@ -31,6 +30,7 @@ use super::upgrade::{Switched, Upgraded};
 use crate::connection::Origin;
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
+use crate::net::timer::Moment;
 use crate::terminate::Standing;
 use crate::worker::{ListenerState, Local, Worker};
 
@@ -249,9 +249,9 @@ impl<'a> Request<'a> {
         &'f self,
         record: &Record,
         response: Option<HeadView<'f>>,
-        now: Instant,
+        now: Moment,
     ) -> Facts<'f> {
-        let us = |at: Instant| at.saturating_duration_since(record.started).as_micros() as u64;
+        let us = |at: Moment| at.us_since(record.started);
         let worker = self.cx.worker;
         Facts {
             request: self.view,
@@ -292,7 +292,7 @@ pub(crate) async fn exchange(
     block: &[u8],
     head: &mut Head,
     scratch: &mut Scratch,
-    started: Instant,
+    started: Moment,
 ) -> Outcome {
     let worker = cx.worker;
     let slot = cx.listener.slot;
@@ -612,7 +612,7 @@ async fn send_reply(
     record: &mut Record,
 ) {
     let worker = request.cx.worker;
-    let now = Instant::now();
+    let now = worker.timers.look();
     let grpc_type = request.grpc_type();
     let grpc = grpc_type.is_some();
     record.status = if grpc { 200 } else { reply.status };
@@ -642,7 +642,7 @@ async fn send_reply(
         record.bytes_sent += reply.body.len() as u64;
     }
     let patience = ringway_core::limits::STREAM_IDLE_TIMEOUT;
-    worker.timers.arm(&stream.timer, worker.timers.at(now), patience, Direction::Both);
+    worker.timers.arm(&stream.timer, now.ms(), patience, Direction::Both);
     let (result, out) = stream.writer.send_message(out, head, Some(b"")).await;
     worker.buffers.put(out);
     if result.is_err() {
@@ -667,7 +667,7 @@ pub(crate) async fn refuse(
     cx: &Connection<'_>,
     stream: &mut Stream,
     reply: Reply,
-    started: Instant,
+    started: Moment,
 ) {
     let slab = &cx.worker.slab;
     slab.listener_add(cx.listener.slot, ListenerCell::RequestsTotal, 1);

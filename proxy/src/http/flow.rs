@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringway_core::limits::CLIENT_WATCH_INTERVAL;
 use ringway_core::policy::timeouts::Timeouts;
@@ -16,7 +16,7 @@ use ringway_core::wire::h1::encode;
 
 use crate::net::h2::H2Stream;
 use crate::net::socket::{self, Direction};
-use crate::net::timer::Timer;
+use crate::net::timer::{Moment, Timer};
 use crate::worker::Worker;
 
 /// What upload and download tell each other.
@@ -41,9 +41,9 @@ pub(super) struct Shared<'s> {
 
 impl Shared<'_> {
     /// The request is complete: the time for the answer starts.
-    pub(super) fn complete(&self, now: Instant) {
+    pub(super) fn complete(&self, now: Moment) {
         self.uploaded.set(true);
-        let now = self.worker.timers.at(now);
+        let now = now.ms();
         let ours = self.timeouts.request.map(|t| now + t.as_millis() as u64);
         self.deadline.set(ours.into_iter().chain(self.call_deadline).min());
         self.await_upstream(now);

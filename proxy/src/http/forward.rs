@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::time::Instant;
 
 use ringway_core::ir::{Transport, UpstreamProtocol};
 use ringway_core::limits::CONNECT_ATTEMPTS_MAX;
@@ -230,7 +229,7 @@ pub(crate) async fn forward<'a>(
                     slab.cluster_add(cluster.slot, ClusterCell::RetrySuccess, 1);
                 }
                 if reusable {
-                    upstream.rest(worker.timers.at(now));
+                    upstream.rest(now.ms());
                 } else if attempt.record.flags.contains(Flags::DC)
                     && repeatable(attempt.request.view.method(), false)
                 {
@@ -435,7 +434,7 @@ impl Attempt<'_, '_> {
                 return (ended, out);
             }
         }
-        down.record.sent = Some(Instant::now());
+        down.record.sent = Some(worker.timers.look());
         let Stream { reader, writer, .. } = &mut *self.client;
         let upload = async {
             let (uploaded, out) = upload(&shared, reader, to, body, out, self.head).await;

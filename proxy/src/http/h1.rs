@@ -17,7 +17,7 @@
 //! storm of first requests that is most of what the worker would hold.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringway_core::limits::{
     BUFFER_BYTES, BURSTS_WAITING_MAX, HEAD_TIMEOUT, LINGER, LINGER_BYTES_MAX,
@@ -32,6 +32,7 @@ use super::upgrade::Upgraded;
 use crate::connection::{Client, TLS_HANDSHAKE};
 use crate::net::socket::Direction;
 use crate::net::stream::Stream;
+use crate::net::timer::Moment;
 use crate::rt::Part;
 use crate::worker::Open;
 
@@ -109,7 +110,7 @@ async fn burst(client: &mut Client) -> After {
             }
             Received::Http2 => {
                 let error = exchange::refusal_of(ParseError::RequestLine);
-                exchange::refuse(cx, stream, error, Instant::now()).await;
+                exchange::refuse(cx, stream, error, cx.worker.timers.look()).await;
                 break After::Close;
             }
             Received::Rest => break After::Rest,
@@ -136,7 +137,7 @@ async fn burst(client: &mut Client) -> After {
             None => drop(buffer.drain(..outcome.consumed)),
         }
         let since = cx.worker.timers.recent();
-        let waited = cx.worker.timers.at(started).saturating_sub(pace.since);
+        let waited = started.ms().saturating_sub(pace.since);
         pace = Pace { since, answered: true, quick: pace.answered && waited <= QUICK };
     };
     buffers.put(buffer);
@@ -156,8 +157,8 @@ struct Pace {
 
 enum Received {
     /// The head is parsed; its first byte was there at this time.
-    Head(Instant),
-    Refused(ParseError, Instant),
+    Head(Moment),
+    Refused(ParseError, Moment),
     /// What begins an HTTP/2 connection.
     Http2,
     /// Quiet for [`REST`].
@@ -196,7 +197,7 @@ async fn receive_head(
                 Err(error) => return (Received::Refused(error, started), buffer),
                 Ok(Parsed::Partial) => {
                     // The head's own deadline, from its first byte on.
-                    let now = worker.timers.at(started);
+                    let now = started.ms();
                     worker.timers.arm(&stream.timer, now, HEAD_TIMEOUT, Direction::Read);
                 }
             }

@@ -2,12 +2,12 @@
 //! What one exchange leaves behind: counters, times, its access-log line.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use ringway_core::name::{ClusterSlot, RouteSlot};
 use ringway_core::observe::metric::{CallSlot, ClusterCell, ListenerCell, RouteCell};
 use ringway_core::policy::format::Flags;
 
+use crate::net::timer::Moment;
 use crate::worker::tally::Count;
 use crate::worker::{ListenerState, Worker};
 
@@ -15,14 +15,14 @@ use crate::worker::{ListenerState, Worker};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
     /// When the head's first byte was there.
-    pub(crate) started: Instant,
+    pub(crate) started: Moment,
     /// When the request was complete.
-    pub(crate) received: Option<Instant>,
+    pub(crate) received: Option<Moment>,
     /// When the request went upstream, and when the upstream's head came.
-    pub(crate) sent: Option<Instant>,
-    pub(crate) answered: Option<Instant>,
+    pub(crate) sent: Option<Moment>,
+    pub(crate) answered: Option<Moment>,
     /// When all of the upstream's answer had been passed on.
-    pub(crate) ended: Option<Instant>,
+    pub(crate) ended: Option<Moment>,
     /// Status of the answer; 0 when there was none.
     pub(crate) status: u16,
     pub(crate) flags: Flags,
@@ -40,7 +40,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(started: Instant) -> Self {
+    pub(crate) fn new(started: Moment) -> Self {
         Self {
             started,
             received: None,
@@ -75,9 +75,9 @@ impl Record {
     }
 
     /// Counts the exchange as over.
-    pub(crate) fn count_end(&self, worker: &Worker, listener: &ListenerState, now: Instant) {
+    pub(crate) fn count_end(&self, worker: &Worker, listener: &ListenerState, now: Moment) {
         let slab = &worker.slab;
-        let us = now.saturating_duration_since(self.started).as_micros() as u64;
+        let us = now.us_since(self.started);
         slab.listener_sub(listener.slot, ListenerCell::RequestsActive, 1);
         slab.listener_add(listener.slot, ListenerCell::BytesReceived, self.bytes_received);
         slab.listener_add(listener.slot, ListenerCell::BytesSent, self.bytes_sent);
@@ -99,21 +99,19 @@ impl Record {
     }
 
     /// Counts the upstream's part as over.
-    pub(crate) fn count_upstream_end(&self, worker: &Worker, cluster: ClusterSlot, now: Instant) {
+    pub(crate) fn count_upstream_end(&self, worker: &Worker, cluster: ClusterSlot, now: Moment) {
         let slab = &worker.slab;
         slab.cluster_add(cluster, ClusterCell::BytesSent, self.bytes_received);
         slab.cluster_add(cluster, ClusterCell::BytesReceived, self.bytes_sent);
         if let Some(sent) = self.sent {
-            let us = now.saturating_duration_since(sent).as_micros() as u64;
-            slab.cluster_time(cluster).record(us);
+            slab.cluster_time(cluster).record(now.us_since(sent));
         }
     }
 
     /// Counts what a gRPC call took of the upstream's time.
-    pub(crate) fn count_call_time(&self, worker: &Worker, now: Instant) {
+    pub(crate) fn count_call_time(&self, worker: &Worker, now: Moment) {
         if let (Some(call), Some(sent)) = (self.call, self.sent) {
-            let us = now.saturating_duration_since(sent).as_micros() as u64;
-            worker.slab.calls_time(worker.slab.calls(call)).record(us);
+            worker.slab.calls_time(worker.slab.calls(call)).record(now.us_since(sent));
         }
     }
 }

@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use ringway_core::ir::UpstreamProtocol;
 use ringway_core::limits::{
@@ -295,7 +294,7 @@ async fn send(queue: &Rc<Queue>, is_head: bool) {
     *queue.socket.borrow_mut() = Some(timer.clone());
     let (sent, whole) = (Cell::new(0), Cell::new(false));
     let exchange = Exchange { queue, timeouts, timer, chunks, sent, whole };
-    let began = Instant::now();
+    let began = worker.timers.look();
     let upload = exchange.upload(writer);
     let download = async {
         let answer = exchange.download(reader, is_head).await;
@@ -319,7 +318,7 @@ async fn send(queue: &Rc<Queue>, is_head: bool) {
             slab.cluster_statuses(slot).count(answer.status);
             slab.cluster_add(slot, ClusterCell::BytesSent, sent);
             slab.cluster_add(slot, ClusterCell::BytesReceived, answer.bytes);
-            slab.cluster_time(slot).record(began.elapsed().as_micros() as u64);
+            slab.cluster_time(slot).record(worker.timers.look().us_since(began));
             if whole && answer.reusable {
                 upstream.rest(worker.timers.now());
             }

@@ -6,7 +6,7 @@
 //! will ask; neither buffers nor the route, and no table.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringway_core::ir::Settings;
 use ringway_core::name::ClusterSlot;
@@ -60,7 +60,7 @@ impl Upgraded {
         record.count_status(worker, request.cx.listener);
         record.count_upstream_status(worker, switched.cluster);
         let logged = worker.log.is_on().then(|| {
-            let facts = request.facts(&record, Some(response), Instant::now());
+            let facts = request.facts(&record, Some(response), worker.timers.look());
             let tls = request.cx.origin.tls.clone();
             Box::new(Logged { settings: request.settings.clone(), facts: Kept::of(&facts), tls })
         });
@@ -101,7 +101,7 @@ impl Upgraded {
                 record.details = "stream_idle_timeout";
             }
         }
-        let now = Instant::now();
+        let now = worker.timers.look();
         slab.cluster_sub(cluster, ClusterCell::RequestsActive, 1);
         slab.listener_sub(listener.slot, ListenerCell::UpgradesActive, 1);
         record.count_upstream_end(worker, cluster, now);
@@ -112,7 +112,7 @@ impl Upgraded {
             details: record.details,
             bytes_received: ended.received,
             bytes_sent: ended.sent,
-            duration_us: now.saturating_duration_since(record.started).as_micros() as u64,
+            duration_us: now.us_since(record.started),
             tls: logged.tls.as_ref().map(|tls| tls.facts()),
             ..logged.facts.facts()
         };

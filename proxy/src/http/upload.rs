@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The request's body on its way upstream, as far as it was not at hand with the head.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringway_core::limits::{BODY_PROGRESS_TIMEOUT, BUFFER_BYTES, STREAM_IDLE_TIMEOUT};
 use ringway_core::wire::Framing;
@@ -207,7 +207,7 @@ pub(super) async fn upload(
             if shared.discard.get() {
                 break Uploaded::Discarded { leftover };
             }
-            shared.complete(Instant::now());
+            shared.complete(worker.timers.look());
             break Uploaded::Complete { leftover };
         }
         if discarded > DISCARD_BYTES_MAX {

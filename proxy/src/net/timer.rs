@@ -28,6 +28,27 @@ const SHARED: RawFd = -2;
 /// Room for entries from the start; the heap grows when there are more.
 const HEAP_ENTRIES: usize = 256;
 
+/// A time of one worker, in nanoseconds since it started: times are told apart by a subtraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    /// In the milliseconds that deadlines are in.
+    pub(crate) fn ms(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// Microseconds from `earlier` on; 0 where that is later.
+    pub(crate) fn us_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
+
+    /// The moment so much later.
+    pub(crate) fn after(self, time: Duration) -> Self {
+        Self(self.0 + time.as_nanos() as u64)
+    }
+}
+
 /// One socket's deadline.
 pub(crate) struct Timer {
     deadline: Cell<u64>,
@@ -191,9 +212,9 @@ impl Timers {
     }
 
     /// Looks at the clock, for [`Timers::recent`] too.
-    pub(crate) fn look(&self) -> Instant {
-        let now = Instant::now();
-        self.recent.set(self.at(now));
+    pub(crate) fn look(&self) -> Moment {
+        let now = Moment(self.start.elapsed().as_nanos() as u64);
+        self.recent.set(now.ms());
         now
     }
 
@@ -201,11 +222,6 @@ impl Timers {
     /// and has not waited since. Looking at the clock takes as long as writing a field line.
     pub(crate) fn recent(&self) -> u64 {
         self.recent.get()
-    }
-
-    /// The same for an instant already taken.
-    pub(crate) fn at(&self, instant: Instant) -> u64 {
-        instant.saturating_duration_since(self.start).as_millis() as u64
     }
 
     pub(crate) fn timer(&self, fd: RawFd) -> Rc<Timer> {

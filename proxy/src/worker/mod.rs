@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use monoio::net::TcpStream;
@@ -293,7 +293,7 @@ impl Worker {
             share: share(start.options.connections_max),
             listener_share: share(start.options.listener_connections_max),
             slab: start.slab.clone(),
-            clock: Clock::new(),
+            clock: Clock::new(timers.look()),
             log: LogWriter::new(start.log.clone(), start.options.access_log),
             buffers: Rc::default(),
             scratches: Scratches::default(),
@@ -624,7 +624,7 @@ impl Worker {
             self.recalls.turn();
             turn += 1;
             if turn.is_multiple_of(10) {
-                let now = self.timers.at(Instant::now());
+                let now = self.timers.now();
                 for cluster in self.clusters.borrow().iter().flatten() {
                     cluster.reap(now);
                 }

@@ -10,9 +10,10 @@ use std::fmt;
 pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     debug_assert!((100..=999).contains(&status));
     debug_assert!(is_one_line(reason));
-    out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(out, u64::from(status));
-    out.push(b' ');
+    let digit = |n: u16| b'0' + (n % 10) as u8;
+    let mut start = *b"HTTP/1.1 ??? ";
+    start[9..12].copy_from_slice(&[digit(status / 100), digit(status / 10), digit(status)]);
+    out.extend_from_slice(&start);
     out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
 }

@@ -15,6 +15,8 @@ fn writes(write: impl FnOnce(&mut Vec<u8>), expected: &str) {
 fn lines() {
     writes(|out| status_line(out, 200, b"OK"), "HTTP/1.1 200 OK\r\n");
     writes(|out| status_line(out, 204, b""), "HTTP/1.1 204 \r\n");
+    writes(|out| status_line(out, 418, b"I'm a teapot"), "HTTP/1.1 418 I'm a teapot\r\n");
+    writes(|out| status_line(out, 999, b""), "HTTP/1.1 999 \r\n");
     writes(|out| field(out, b"A", b"b c"), "A: b c\r\n");
     writes(|out| field(out, b"A", b""), "A: \r\n");
     writes(|out| composed_field(out, b"A", b"b"), "A: b\r\n");
