@@ -43,6 +43,9 @@ const CHANGES_QUICK: usize = 10;
 const AT_ONCE: usize = 64;
 /// Before memory is read.
 const REST: Duration = Duration::from_secs(2);
+/// The same with idle connections: by then nobody has memory left of answering them, which is not what
+/// being idle takes.
+const IDLE: Duration = Duration::from_secs(5);
 /// wrk2 finds out about itself for ten seconds before it counts.
 const WRK2_SECONDS: u64 = 13;
 /// How long `--quick` may take.
@@ -239,7 +242,9 @@ impl Comparison<'_> {
         match self.scenario.measure {
             Measure::Throughput if self.scenario.wire == Wire::TlsResumptions => window * 2,
             Measure::Throughput | Measure::Latency { .. } => window,
-            Measure::Idle => REST * 2 + Duration::from_millis(self.scenario.connections as u64 / 4),
+            Measure::Idle => {
+                REST + IDLE + Duration::from_millis(self.scenario.connections as u64 / 4)
+            }
             Measure::Resident => REST,
             Measure::Change => change::WARM_UP + change::PAUSE * (self.changes() as u32 * 5 / 4),
         }
@@ -483,7 +488,7 @@ impl Comparison<'_> {
         }
         engine.rest(REST)?;
         let (before_bytes, mut after_bytes) = (resident(), 0);
-        engine.hold(&entrant.load, AT_ONCE, REST, &mut || {
+        engine.hold(&entrant.load, AT_ONCE, IDLE, &mut || {
             after_bytes = resident();
             Ok(())
         })?;

@@ -216,7 +216,7 @@ impl Report {
                 self.rounds, self.seconds
             ),
             Measure::Idle => "a process of its own for each, warmed up, one answer on every \
-                connection; growth of resident memory"
+                connection; growth of resident memory after 5 s of rest"
                 .to_owned(),
             Measure::Resident => "a process of its own for each, after a few requests; pages that \
                 processes share are counted once"
