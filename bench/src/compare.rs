@@ -20,7 +20,7 @@ use crate::peer::{Peer, Running, Setup};
 use crate::progress::Progress;
 use crate::report::{Report, Row};
 use crate::sample::{Latency, Memory, Percentiles, Sample, Throughput};
-use crate::scenario::{self, DIRECT, Measure, ONE_ROUTE, Scenario, Target, Wire, Work};
+use crate::scenario::{self, DIRECT, IDLE_REST, Measure, ONE_ROUTE, Scenario, Target, Wire, Work};
 use crate::summary;
 use crate::tls::Sessions;
 use crate::tools;
@@ -43,9 +43,6 @@ const CHANGES_QUICK: usize = 10;
 const AT_ONCE: usize = 64;
 /// Before memory is read.
 const REST: Duration = Duration::from_secs(2);
-/// The same with idle connections: by then nobody has memory left of answering them, which is not what
-/// being idle takes.
-const IDLE: Duration = Duration::from_secs(5);
 /// wrk2 finds out about itself for ten seconds before it counts.
 const WRK2_SECONDS: u64 = 13;
 /// How long `--quick` may take.
@@ -243,7 +240,7 @@ impl Comparison<'_> {
             Measure::Throughput if self.scenario.wire == Wire::TlsResumptions => window * 2,
             Measure::Throughput | Measure::Latency { .. } => window,
             Measure::Idle => {
-                REST + IDLE + Duration::from_millis(self.scenario.connections as u64 / 4)
+                REST + IDLE_REST + Duration::from_millis(self.scenario.connections as u64 / 4)
             }
             Measure::Resident => REST,
             Measure::Change => change::WARM_UP + change::PAUSE * (self.changes() as u32 * 5 / 4),
@@ -488,7 +485,7 @@ impl Comparison<'_> {
         }
         engine.rest(REST)?;
         let (before_bytes, mut after_bytes) = (resident(), 0);
-        engine.hold(&entrant.load, AT_ONCE, IDLE, &mut || {
+        engine.hold(&entrant.load, AT_ONCE, IDLE_REST, &mut || {
             after_bytes = resident();
             Ok(())
         })?;

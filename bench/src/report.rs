@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::{Change, Changed, Latency, Memory, Percentiles, Sample, Throughput};
-use crate::scenario::{DIRECT, Measure, ONE_ROUTE, OTHER, Target};
+use crate::scenario::{DIRECT, IDLE_REST, Measure, ONE_ROUTE, OTHER, Target};
 use crate::stats::{median, quantile, range, thousands};
 
 /// One proxy in one scenario.
@@ -215,9 +215,11 @@ impl Report {
                  from the instant a request was due",
                 self.rounds, self.seconds
             ),
-            Measure::Idle => "a process of its own for each, warmed up, one answer on every \
-                connection; growth of resident memory after 5 s of rest"
-                .to_owned(),
+            Measure::Idle => format!(
+                "a process of its own for each, warmed up, one answer on every connection; growth of \
+                 resident memory after {} s of rest",
+                IDLE_REST.as_secs()
+            ),
             Measure::Resident => "a process of its own for each, after a few requests; pages that \
                 processes share are counted once"
                 .to_owned(),

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
@@ -74,6 +75,10 @@ pub(crate) enum Protocol {
 
 /// Requests that a connection over HTTP/2 has under way.
 pub(crate) const STREAMS: usize = 16;
+
+/// Before the memory of idle connections is read: by then nobody has any left of answering them, which is
+/// not what being idle takes.
+pub(crate) const IDLE_REST: Duration = Duration::from_secs(5);
 
 /// What is read off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
